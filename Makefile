@@ -1,0 +1,58 @@
+# Two commands do everything: `make demo` and `make test`. Each sets up .venv first.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+# e.g. TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu" for the small CPU build where the default is CUDA's
+TORCH_ARGS ?=
+TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
+INPUT ?=
+TARGET ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test setup tools bench fmt lint type check phantom-figures serve clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing (torch first, so that nothing pulls another build of it) ..."
+	@$(BIN)/pip install -q $(TORCH_ARGS) $(TORCH)
+	@$(BIN)/pip install -q -c constraints.txt setuptools
+	@$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/python -m examples.demo $(if $(INPUT),--input $(INPUT)) $(if $(TARGET),--target '$(TARGET)')
+
+test: $(READY) tools lint
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+# dciodvfy checks our DICOM objects; the tests that use it say so and skip where it can't be had
+tools:
+	@command -v dciodvfy >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -y -qq dicom3tools >/dev/null; } \
+	  || echo "dciodvfy is not installed (Debian: dicom3tools); its tests will skip"
+
+lint: $(READY)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+fmt: $(READY)
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+type: $(READY)
+	@$(BIN)/mypy
+
+check: lint type
+
+bench: $(READY)
+	$(BIN)/python -m examples.bench
+
+phantom-figures: $(READY)
+	$(BIN)/python -m training.phantom_report figures
+
+serve: $(READY)
+	$(BIN)/reacquire serve
+
+clean:
+	rm -rf $(VENV) out
