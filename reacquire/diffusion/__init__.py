@@ -1,0 +1,55 @@
+"""Diffusion as mathematics: schedule, parameterisations, limiters, guidance, per-item noise, samplers, loop.
+
+Knows no network, no DICOM and no bundle; a denoiser enters as a plain callable.
+"""
+
+from reacquire.diffusion.guidance import combine
+from reacquire.diffusion.limiters import Clamp, Limiter, NoLimit, PercentileRescale
+from reacquire.diffusion.loop import Denoise, OnStep, edit, run
+from reacquire.diffusion.noise import ItemNoise, derive_seed
+from reacquire.diffusion.paper import paper_edit, paper_step, paper_tables
+from reacquire.diffusion.parameterisation import (
+    Epsilon,
+    Parameterisation,
+    Sample,
+    SourceResidual,
+    Velocity,
+    parameterisation_from_dict,
+    parameterisation_to_dict,
+)
+from reacquire.diffusion.samplers import DDIM, Ancestral, DPMSolverPP2M, Previous, Sampler, sampler_from_name
+from reacquire.diffusion.schedule import CLEAN, Level, NoiseSchedule, lambda_uniform
+
+__all__ = [
+    "CLEAN",
+    "DDIM",
+    "Ancestral",
+    "Clamp",
+    "DPMSolverPP2M",
+    "Denoise",
+    "Epsilon",
+    "ItemNoise",
+    "Level",
+    "Limiter",
+    "NoLimit",
+    "NoiseSchedule",
+    "OnStep",
+    "Parameterisation",
+    "PercentileRescale",
+    "Previous",
+    "Sample",
+    "Sampler",
+    "SourceResidual",
+    "Velocity",
+    "combine",
+    "derive_seed",
+    "edit",
+    "lambda_uniform",
+    "paper_edit",
+    "paper_step",
+    "paper_tables",
+    "parameterisation_from_dict",
+    "parameterisation_to_dict",
+    "run",
+    "sampler_from_name",
+]
