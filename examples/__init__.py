@@ -1,0 +1,1 @@
+"""Programs that show the whole: the demo and the benchmark; run as ``python -m examples.demo``."""
