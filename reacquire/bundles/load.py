@@ -1,0 +1,96 @@
+"""Verified bundle folder -> networks ready to run; the only place where weights enter memory.
+
+safetensors only: a weights file is data, never a program. Half-precision weights are widened on loading.
+"""
+
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from reacquire.bundles.manifest import Manifest, NetworkEntry
+from reacquire.bundles.store import BundleInfo, open_bundle
+from reacquire.errors import BundleError
+from reacquire.iap import Encoding, load_vocabulary
+from reacquire.imaging import Preprocessing
+from reacquire.networks import (
+    DenoiserConfig,
+    PredictorConfig,
+    SegmenterConfig,
+    build_denoiser,
+    build_predictor,
+    build_segmenter,
+)
+
+
+class LoadedBundle(NamedTuple):
+    """A bundle in memory; the networks are in evaluation mode on one device."""
+
+    info: BundleInfo
+    encoding: Encoding
+    preprocessing: Preprocessing
+    denoiser: nn.Module
+    predictor: nn.Module
+    segmenter: nn.Module
+
+
+def load_bundle(folder: Path, *, device: str = "cpu") -> LoadedBundle:
+    """Verify ``folder`` and build its networks.
+
+    Raises
+    ------
+    BundleError
+        When a hash, the vocabulary, the preprocessing, or the shape of a tensor is not what the manifest says.
+    """
+    info = open_bundle(folder)
+    manifest = info.manifest
+    networks = manifest.networks
+    return LoadedBundle(
+        info,
+        _encoding(manifest),
+        _preprocessing(manifest),
+        _fill(build_denoiser(_config(DenoiserConfig, networks.denoiser)), folder, networks.denoiser, device),
+        _fill(build_predictor(_config(PredictorConfig, networks.predictor)), folder, networks.predictor, device),
+        _fill(build_segmenter(_config(SegmenterConfig, networks.segmenter)), folder, networks.segmenter, device),
+    )
+
+
+def _encoding(manifest: Manifest) -> Encoding:
+    vocabulary = load_vocabulary(manifest.vocabulary.name)
+    if vocabulary.sha256 != manifest.vocabulary.sha256:
+        raise BundleError(f"the weights were trained with another edition of the vocabulary {vocabulary.name}")
+    return Encoding(vocabulary, manifest.vocabulary.layout)
+
+
+def _preprocessing(manifest: Manifest) -> Preprocessing:
+    preprocessing = Preprocessing.from_dict(manifest.preprocessing.parameters)
+    if preprocessing.sha256 != manifest.preprocessing.sha256:
+        raise BundleError("the weights were trained with another edition of the preprocessing")
+    return preprocessing
+
+
+C = TypeVar("C", DenoiserConfig, PredictorConfig, SegmenterConfig)
+
+
+def _config(kind: type[C], entry: NetworkEntry) -> C:
+    try:
+        return kind.from_dict(dict(entry.config))
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"configuration of {entry.file}: {error}") from None
+
+
+def _fill(network: nn.Module, folder: Path, entry: NetworkEntry, device: str) -> nn.Module:
+    """Load weights strictly: same names, same shapes, everything there."""
+    tensors = load_file(folder / entry.file)
+    own = network.state_dict()
+    for name in sorted(own.keys() - tensors.keys()):
+        raise BundleError(f"{entry.file} lacks {name}")
+    for name in sorted(tensors.keys() - own.keys()):
+        raise BundleError(f"{entry.file} holds {name}, which the network does not have")
+    for name, tensor in tensors.items():
+        if tensor.shape != own[name].shape:
+            raise BundleError(f"{entry.file}: {name} is {tuple(tensor.shape)}, expected {tuple(own[name].shape)}")
+    network.load_state_dict({k: v.to(own[k].dtype) for k, v in tensors.items()})
+    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)

@@ -1,0 +1,136 @@
+"""The manifest of a bundle: everything that weights need to mean the same thing elsewhere, as pure data.
+
+Owns the schema and the hashes. Unknown keys are refused, so that an older program never half-understands a newer
+bundle; a file whose hash differs refuses to load. Torch-free: the API lists bundles without the networks.
+"""
+
+import hashlib
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from reacquire.errors import BundleError
+from reacquire.jobs.spec import SamplerName, Strict
+
+MANIFEST_NAME = "manifest.json"
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Scalar = str | int | float | bool | None
+
+
+class VocabularyPin(Strict):
+    """Which vocabulary the vectors are written in, and in which layout (``reacquire.iap.encoding``)."""
+
+    name: str
+    sha256: Sha256
+    layout: Literal["default", "paper"]
+
+
+class PreprocessingPin(Strict):
+    """Parameters of ``reacquire.imaging.Preprocessing`` and their hash."""
+
+    parameters: dict[str, Scalar]
+    sha256: Sha256
+
+
+class DiffusionSetup(Strict):
+    """How the denoiser was trained and how it is to be run.
+
+    ``method`` is ``paired`` (a denoiser that sees the source slice, started from noise) or ``sdedit`` (Algorithm 1 of
+    the paper). ``start`` is the first timestep of the reverse process.
+    """
+
+    method: Literal["paired", "sdedit"]
+    schedule: Literal["paper_cosine", "linear"]
+    timesteps: Annotated[int, Field(ge=2)] = 1000
+    spread: Annotated[float, Field(gt=0)] | None = None
+    sampler: SamplerName
+    eta: Annotated[float, Field(ge=0, le=1)] = 1.0
+    start: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1)]
+    guidance_scale: Annotated[float, Field(ge=0)]
+
+
+class NetworkEntry(Strict):
+    """One network: its weights file, its configuration and the preset it came from."""
+
+    file: str
+    preset: str
+    config: dict[str, Scalar | list[Scalar]]
+    parameters: Annotated[int, Field(gt=0)]
+
+
+class Networks(Strict):
+    denoiser: NetworkEntry
+    predictor: NetworkEntry
+    segmenter: NetworkEntry
+
+
+class Manifest(Strict):
+    """The file ``manifest.json`` of a bundle."""
+
+    format: Literal["reacquire-bundle/1"]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    description: str
+    created: str
+    licence: str
+    training_data: str
+    patient_data: bool
+    vocabulary: VocabularyPin
+    preprocessing: PreprocessingPin
+    diffusion: DiffusionSetup
+    networks: Networks
+    metrics: dict[str, dict[str, Scalar]]
+    files: dict[str, Sha256]
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, str]) -> dict[str, str]:
+        for name in files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or "\\" in name:
+                raise ValueError(f"{name} would lie outside the bundle")
+        return files
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the bundle in ``folder``, its schema checked, its files not yet.
+
+    Raises
+    ------
+    BundleError
+        When there is none, or it does not fit the schema; the message names the file and the key.
+    """
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise BundleError(f"{path} is missing: {folder.name} is not a bundle")
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BundleError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Check that ``folder`` holds the files of the manifest, unchanged, and nothing else.
+
+    Raises
+    ------
+    BundleError
+        Naming the first file that is missing, altered or not listed.
+    """
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST_NAME}
+    for name in sorted(present - manifest.files.keys()):
+        raise BundleError(f"{folder / name} is not listed in the manifest")
+    for name, expected in sorted(manifest.files.items()):
+        if name not in present:
+            raise BundleError(f"{folder / name} is missing")
+        if file_sha256(folder / name) != expected:
+            raise BundleError(f"{folder / name} does not have the hash of the manifest: it was altered or cut short")
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,44 @@
+"""Runs a bundle's networks on slices: what worker, command line and evaluation share."""
+
+from pathlib import Path
+
+from reacquire.bundles.load import load_bundle
+from reacquire.engine.editor import Editor, Settings
+from reacquire.engine.judges import CLASSES, Predictor, Segmenter
+from reacquire.engine.pipeline import Pipeline
+from reacquire.engine.work import Outcome, Prediction, Raw, Work
+
+__all__ = [
+    "CLASSES",
+    "Editor",
+    "Outcome",
+    "Pipeline",
+    "Prediction",
+    "Predictor",
+    "Raw",
+    "Segmenter",
+    "Settings",
+    "Work",
+    "load_pipeline",
+]
+
+
+def load_pipeline(folder: Path, *, device: str = "cpu", slices_per_batch: int = 16) -> Pipeline:
+    """The pipeline of the bundle in ``folder``, its networks on ``device``.
+
+    Raises
+    ------
+    BundleError
+        When the bundle is not sound.
+    """
+    loaded = load_bundle(folder, device=device)
+    return Pipeline(
+        bundle=loaded.info,
+        vocabulary=loaded.encoding.vocabulary,
+        preprocessing=loaded.preprocessing,
+        predictor=Predictor(loaded.predictor, loaded.encoding),
+        segmenter=Segmenter(loaded.segmenter),
+        editor=Editor(loaded.denoiser, loaded.encoding, loaded.info.manifest.diffusion),
+        device=device,
+        slices_per_batch=slices_per_batch,
+    )

@@ -1,0 +1,194 @@
+"""Pre, core and post of every operation: bytes -> slices -> tensors -> networks -> images -> bytes.
+
+``prepare`` and ``finish`` run on the CPU and on one work; only ``run`` touches the networks, on many works at once.
+Who calls it (a worker, the command line, an evaluation) makes no difference to the result.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reacquire.bundles.store import BundleInfo
+from reacquire.dicom import SliceImage, order_series, read_slice
+from reacquire.diffusion import derive_seed
+from reacquire.engine.editor import Editor, Settings
+from reacquire.engine.judges import CLASSES, Predictor, Segmenter
+from reacquire.engine.outcome import finish_counterfactual, finish_prediction, finish_segmentation
+from reacquire.engine.work import Outcome, Raw, Work
+from reacquire.errors import InputError, ReacquireError
+from reacquire.iap import Value, Vocabulary, resolve_target
+from reacquire.imaging import Preprocessing
+from reacquire.jobs.spec import OperationSpec
+from reacquire.metrics import dice, ssim
+
+OnStep = Callable[[int, int], Collection[int]]
+
+
+def _nobody(done: int, total: int) -> Collection[int]:  # noqa: ARG001 (the signature of OnStep)
+    return ()
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The three networks of a bundle behind one door.
+
+    ``slices_per_batch`` bounds the memory of one pass through the networks.
+    """
+
+    bundle: BundleInfo
+    vocabulary: Vocabulary
+    preprocessing: Preprocessing
+    predictor: Predictor
+    segmenter: Segmenter
+    editor: Editor
+    device: str = "cpu"
+    slices_per_batch: int = 16
+
+    def prepare(self, spec: OperationSpec, files: Sequence[bytes]) -> Work:
+        """Read, check and normalise the slices of one series.
+
+        Raises
+        ------
+        ReacquireError
+            With the code of the first thing that is wrong.
+        """
+        if not files:
+            raise InputError("at least one DICOM file is needed")
+        if spec.operation == "counterfactual":
+            self.vocabulary.validate(spec.target)
+        read = [read_slice(data, allow_synthetic=spec.options.allow_synthetic) for data in files]
+        slices = [read[i] for i in order_series([slice_.header for slice_ in read])]
+        images = tuple(self.preprocessing.forward(slice_.canonical()) for slice_ in slices)
+        evaluations = self.editor.evaluations(spec.options) if spec.operation == "counterfactual" else 1
+        return Work(spec, tuple(slices), images, self._recognise(slices), evaluations)
+
+    def run(self, works: Sequence[Work], on_step: OnStep | None = None) -> list[Raw | ReacquireError | None]:
+        """Run works of one batch key through the networks.
+
+        Parameters
+        ----------
+        works : all with the same ``batch_key``
+        on_step : told (steps done, steps in all); answers the indices of works to drop from here on
+
+        Returns
+        -------
+        One entry per work: its result, its own error, or None when it was dropped.
+        """
+        on_step = on_step or _nobody
+        owners = [i for i, work in enumerate(works) for _ in work.images]
+        pixels = torch.from_numpy(np.stack([image.values for work in works for image in work.images]))[:, None]
+        pixels = pixels.to(self.device)
+        spans = [slice(a, b) for a, b in pairwise(np.cumsum([0, *(len(w.images) for w in works)]).tolist())]
+        operation = works[0].spec.operation
+        outputs = None if operation == "segment" else self._chunked(self.predictor.outputs, pixels)
+        logits = None if operation == "predict-iap" else self._chunked(self.segmenter.logits, pixels)
+        raws: list[Raw | ReacquireError | None] = []
+        for work, span in zip(works, spans, strict=True):
+            try:
+                raws.append(self._judged(work, span, outputs, logits))
+            except ReacquireError as error:
+                raws.append(error)
+        if operation == "counterfactual":
+            return self._edit(works, raws, pixels, owners, on_step)
+        on_step(1, 1)
+        return raws
+
+    def finish(self, work: Work, raw: Raw) -> Outcome:
+        """Native-grid images, DICOM objects and the document of one work."""
+        if raw.operation == "counterfactual":
+            return finish_counterfactual(work, raw, self.bundle, self.preprocessing)
+        if raw.operation == "segment":
+            return finish_segmentation(work, raw, self.bundle, self.preprocessing)
+        return finish_prediction(work, raw, self.bundle, self.vocabulary)
+
+    def _recognise(self, slices: Sequence[SliceImage]) -> dict[str, Value]:
+        """The header values that all slices share and the vocabulary holds."""
+        first, *others = [self.vocabulary.recognise(slice_.iap) for slice_ in slices]
+        return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
+
+    def _judged(self, work: Work, span: slice, outputs: Tensor | None, logits: Tensor | None) -> Raw:
+        raw = Raw(work.spec.operation)
+        if logits is not None:
+            raw = replace(raw, logits=logits[span].numpy())
+        if outputs is not None:
+            each = tuple(self.predictor.read(row[None]) for row in outputs[span])
+            raw = replace(raw, prediction=self.predictor.read(outputs[span]), predictions=each)
+        if raw.operation == "counterfactual":
+            target = resolve_target(
+                self.vocabulary,
+                target=work.spec.target,
+                header=work.recognised,
+                predicted=raw.prediction.values if raw.prediction else {},
+            )
+            raw = replace(raw, target=target)
+        return raw
+
+    def _edit(
+        self,
+        works: Sequence[Work],
+        raws: list[Raw | ReacquireError | None],
+        pixels: Tensor,
+        owners: list[int],
+        on_step: OnStep,
+    ) -> list[Raw | ReacquireError | None]:
+        """Edit the slices of all sound works, chunk by chunk, and let the judges look at the results."""
+        alive = [i for i, raw in enumerate(raws) if isinstance(raw, Raw)]
+        items = [k for k, owner in enumerate(owners) if owner in alive]
+        seeds = [_seed(works[owner].spec.options.seed, position) for owner, position in _positions(owners)]
+        settings = Settings.of(works[0].spec.options, self.editor.setup)
+        edited = torch.full_like(pixels, torch.nan)
+        dropped: set[int] = set()
+        chunks = [items[i : i + self.slices_per_batch] for i in range(0, len(items), self.slices_per_batch)]
+        total = settings.steps * len(chunks)
+        for number, chunk in enumerate(chunks):
+            chunk = [k for k in chunk if owners[k] not in dropped]
+            if not chunk:
+                continue
+
+            def step(done: int, _: int, chunk: list[int] = chunk, number: int = number) -> list[int]:
+                dropped.update(on_step(number * settings.steps + done, total))
+                return [i for i, k in enumerate(chunk) if owners[k] in dropped]
+
+            targets = [raws[owners[k]].target.values for k in chunk]  # type: ignore[union-attr]
+            edited[chunk] = self.editor.edit(pixels[chunk], targets, [seeds[k] for k in chunk], settings, step)
+        return [
+            None if i in dropped else self._compared(raw, pixels, edited, [k for k, o in enumerate(owners) if o == i])
+            for i, raw in enumerate(raws)
+        ]
+
+    def _compared(
+        self, raw: Raw | ReacquireError | None, pixels: Tensor, edited: Tensor, items: list[int]
+    ) -> Raw | ReacquireError | None:
+        """``raw`` with its edited slices and what the judges say of them."""
+        if not isinstance(raw, Raw) or raw.logits is None:
+            return raw
+        after = edited[items]
+        labels = self._chunked(self.segmenter.logits, after).argmax(1)
+        scores = dice(labels, torch.from_numpy(raw.logits).argmax(1), classes=len(CLASSES))
+        return replace(
+            raw,
+            edited=after[:, 0].cpu().numpy(),
+            prediction_after=self.predictor.read(self._chunked(self.predictor.outputs, after)),
+            ssim=tuple(ssim(after, pixels[items]).tolist()),
+            anatomy_dice={
+                name: None if score.isnan() else float(score)
+                for name, score in zip(CLASSES[1:], scores[1:], strict=True)
+            },
+        )
+
+    def _chunked(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        return torch.cat([function(part).cpu() for part in images.split(self.slices_per_batch)])
+
+
+def _positions(owners: list[int]) -> list[tuple[int, int]]:
+    """(work, position of the slice within its work) of each item."""
+    return [(owner, k - owners.index(owner)) for k, owner in enumerate(owners)]
+
+
+def _seed(seed: int, position: int) -> int:
+    """One seed per slice of a series, the user's own for the first."""
+    return seed if position == 0 else derive_seed(seed, position)

@@ -1,0 +1,86 @@
+"""Measures of counterfactuals and of the two judges; pure functions on tensors.
+
+Each says on which region and in which units it works; statistics over patients are the evaluation's business.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, one_hot
+
+
+def dice(predicted: Tensor, true: Tensor, *, classes: int) -> Tensor:
+    """Dice-Sorensen coefficient per class (paper eq. 8), over all pixels given.
+
+    Parameters
+    ----------
+    predicted, true : (..., H, W) integer labels 0..classes-1
+    classes : number of classes
+
+    Returns
+    -------
+    (classes,) float; NaN for a class that neither holds.
+    """
+    a, b = (one_hot(x.long(), classes).flatten(0, -2).double() for x in (predicted, true))
+    return (2 * (a * b).sum(0) / (a.sum(0) + b.sum(0))).float()
+
+
+def gap_closed(counterfactual: Tensor, target: Tensor, source: Tensor, mask: Tensor) -> Tensor:
+    """Share of the difference between source and true target that the counterfactual removed.
+
+    1 - mean|cf - target| / mean|source - target| inside ``mask``: 1 is a perfect re-acquisition, 0 as good as doing
+    nothing, negative worse than nothing.
+
+    Parameters
+    ----------
+    counterfactual, target, source, mask : (B, 1, H, W); mask bool
+
+    Returns
+    -------
+    (B,) float
+    """
+    weight = mask / mask.sum((1, 2, 3), keepdim=True)
+    left = ((counterfactual - target).abs() * weight).sum((1, 2, 3))
+    return 1 - left / ((source - target).abs() * weight).sum((1, 2, 3))
+
+
+def ssim(x: Tensor, y: Tensor, *, data_range: float = 1.0, size: int = 11, sigma: float = 1.5) -> Tensor:
+    """Structural similarity (paper eq. 6), Gaussian window, mean over the valid region.
+
+    Parameters
+    ----------
+    x, y : (B, 1, H, W)
+    data_range : L of the constants c1 = (0.01 L)^2 and c2 = (0.03 L)^2
+
+    Returns
+    -------
+    (B,) float
+    """
+    offset = torch.arange(size, dtype=x.dtype, device=x.device) - (size - 1) / 2
+    profile = torch.softmax(-(offset**2) / (2 * sigma**2), 0)
+    window = (profile[:, None] * profile[None, :])[None, None]
+    mean_x, mean_y, xx, yy, xy = (conv2d(v, window) for v in (x, y, x * x, y * y, x * y))
+    var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    score = (2 * mean_x * mean_y + c1) * (2 * cov + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    return score.mean((1, 2, 3))
+
+
+def contrast_transfer(counterfactual: Tensor, source: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Contrast-transfer ratio of one tissue, pooled over the batch.
+
+    Sum over items of (mean_cf - mean_source) * (mean_target - mean_source), divided by the sum of the squared true
+    changes: the least-squares slope of the achieved on the true change; 1 means that contrast really moved, 0 that
+    only texture did.
+
+    Parameters
+    ----------
+    counterfactual, source, target, mask : (B, 1, H, W); mask bool, the tissue
+
+    Returns
+    -------
+    () float; NaN when no item holds the tissue
+    """
+    pixels = mask.sum((1, 2, 3))
+    keep = pixels > 0
+    cf, src, tgt = (((v * mask).sum((1, 2, 3))[keep] / pixels[keep]) for v in (counterfactual, source, target))
+    return ((cf - src) * (tgt - src)).sum() / ((tgt - src) ** 2).sum()

@@ -1,0 +1,136 @@
+"""A bundle loads only when every byte of it is what its manifest says."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+from tiny_bundle import pack_tiny
+
+from reacquire.bundles import BundleStore
+from reacquire.bundles.load import load_bundle
+from reacquire.bundles.manifest import MANIFEST_NAME, file_sha256
+from reacquire.bundles.store import open_bundle
+from reacquire.errors import BundleError
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return pack_tiny(tmp_path)
+
+
+def edit_manifest(bundle: Path, change) -> None:
+    path = bundle / MANIFEST_NAME
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def rehash(bundle: Path, name: str) -> None:
+    edit_manifest(bundle, lambda m: m["files"].update({name: file_sha256(bundle / name)}))
+
+
+def test_a_packed_bundle_loads(bundle: Path) -> None:
+    loaded = load_bundle(bundle)
+    assert loaded.info.name == "tiny"
+    assert not loaded.denoiser.training
+    assert not any(p.requires_grad for p in loaded.segmenter.parameters())
+
+
+def test_packing_is_deterministic(tmp_path: Path) -> None:
+    first, second = (open_bundle(pack_tiny(tmp_path / x)) for x in "ab")
+    assert first.sha256 == second.sha256
+
+
+def test_a_bundle_is_never_packed_over(bundle: Path) -> None:
+    with pytest.raises(FileExistsError):
+        pack_tiny(bundle.parent)
+
+
+def test_an_altered_file_is_named(bundle: Path) -> None:
+    weights = bundle / "models" / "denoiser.safetensors"
+    weights.write_bytes(weights.read_bytes() + b"x")
+    with pytest.raises(BundleError, match=r"denoiser\.safetensors.*hash"):
+        open_bundle(bundle)
+
+
+def test_a_missing_file_is_named(bundle: Path) -> None:
+    (bundle / "models" / "segmenter.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"segmenter\.safetensors is missing"):
+        open_bundle(bundle)
+
+
+def test_a_stray_file_is_named(bundle: Path) -> None:
+    (bundle / "models" / "model.pt").write_bytes(b"\x80\x04.")
+    with pytest.raises(BundleError, match=r"model\.pt is not listed"):
+        open_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(surprise=1),
+        lambda m: m["diffusion"].update(surprise=1),
+        lambda m: m.pop("licence"),
+        lambda m: m.update(format="reacquire-bundle/2"),
+        lambda m: m["files"].update({"../../etc/passwd": "0" * 64}),
+    ],
+    ids=["unknown-key", "nested-unknown-key", "missing-key", "other-format", "path-outside"],
+)
+def test_a_manifest_off_the_schema_is_refused(bundle: Path, change) -> None:
+    edit_manifest(bundle, change)
+    with pytest.raises(BundleError, match=MANIFEST_NAME):
+        open_bundle(bundle)
+
+
+@pytest.mark.parametrize("pin", ["vocabulary", "preprocessing"])
+def test_another_edition_of_a_pin_is_refused(bundle: Path, pin: str) -> None:
+    edit_manifest(bundle, lambda m: m[pin].update(sha256="0" * 64))
+    with pytest.raises(BundleError, match=f"another edition of the {pin}"):
+        load_bundle(bundle)
+
+
+def test_an_unknown_network_key_is_refused(bundle: Path) -> None:
+    edit_manifest(bundle, lambda m: m["networks"]["denoiser"]["config"].update(surprise=1))
+    with pytest.raises(BundleError, match="surprise"):
+        load_bundle(bundle)
+
+
+def test_a_tensor_of_another_shape_is_named_with_both_shapes(bundle: Path) -> None:
+    name = "models/segmenter.safetensors"
+    tensors = load_file(bundle / name)
+    key = next(k for k, v in tensors.items() if v.ndim == 4)
+    shape = tuple(tensors[key].shape)
+    save_file({**tensors, key: tensors[key][:1].contiguous()}, bundle / name)
+    rehash(bundle, name)
+    with pytest.raises(BundleError) as caught:
+        load_bundle(bundle)
+    assert key in str(caught.value) and str(shape) in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["lacks", "holds"])
+def test_a_tensor_too_few_or_too_many_is_named(bundle: Path, kind: str) -> None:
+    name = "models/predictor.safetensors"
+    tensors = load_file(bundle / name)
+    if kind == "lacks":
+        tensors.pop("fc.bias")
+    else:
+        tensors["extra"] = tensors["fc.bias"].clone()
+    save_file(tensors, bundle / name)
+    rehash(bundle, name)
+    with pytest.raises(BundleError, match=f"{kind} (fc.bias|extra)"):
+        load_bundle(bundle)
+
+
+def test_the_store_lists_and_finds(bundle: Path) -> None:
+    store = BundleStore(bundle.parent)
+    assert [b.name for b in store.list()] == ["tiny"]
+    assert store.find("tiny").version == "0.0.1"
+    with pytest.raises(BundleError, match="tiny") as caught:
+        store.find("other")
+    assert caught.value.code == "model-not-found"
+
+
+def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="not a bundle"):
+        open_bundle(tmp_path)

@@ -1,0 +1,159 @@
+"""Bytes in, bytes out: the way of a slice through the engine, with small networks of random weights."""
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import torch
+from builders import make_mr, make_pixels, make_series
+from PIL import Image
+from tiny_bundle import pack_tiny
+
+from reacquire.dicom import read_slice
+from reacquire.engine import CLASSES, Pipeline, load_pipeline
+from reacquire.errors import InputError, PixelError, TargetError
+from reacquire.jobs.spec import OperationSpec, Options
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    return load_pipeline(pack_tiny(tmp_path_factory.mktemp("bundle")))
+
+
+def counterfactual(target: dict | None = None, **options) -> OperationSpec:
+    return OperationSpec(operation="counterfactual", target=target or {"EchoTime": 2.4}, options=Options(**options))
+
+
+def finished(pipeline: Pipeline, spec: OperationSpec, *files: bytes):
+    work = pipeline.prepare(spec, files or [make_mr()])
+    (raw,) = pipeline.run([work])
+    return pipeline.finish(work, raw)
+
+
+def test_a_counterfactual_is_a_derived_image_on_the_native_grid(pipeline: Pipeline) -> None:
+    source = make_mr()
+    outcome = finished(pipeline, counterfactual(), source)
+    derived, original = (pydicom.dcmread(io.BytesIO(b)) for b in (outcome.artifacts["counterfactual.dcm"], source))
+    assert derived.SyntheticData == "YES"
+    assert derived.pixel_array.shape == original.pixel_array.shape
+    assert (derived.pixel_array != original.pixel_array).any()
+    assert outcome.document["target"]["EchoTime"] == 2.4
+    assert outcome.document["provenance"]["EchoTime"] == "target"
+    assert outcome.document["predicted"]["after"]["values"].keys() == set(pipeline.vocabulary.keywords)
+    assert Image.open(io.BytesIO(outcome.artifacts["preview.png"])).size[0] == 3 * original.Columns
+
+
+def test_the_same_seed_gives_the_same_pixels_and_another_seed_others(pipeline: Pipeline) -> None:
+    def pixels(seed: int) -> np.ndarray:
+        outcome = finished(pipeline, counterfactual(seed=seed))
+        return read_slice(outcome.artifacts["counterfactual.dcm"], allow_synthetic=True).pixels
+
+    assert np.array_equal(pixels(1), pixels(1))
+    assert not np.array_equal(pixels(1), pixels(2))
+
+
+def test_a_result_does_not_depend_on_its_batch_mates(pipeline: Pipeline) -> None:
+    works = [pipeline.prepare(counterfactual(seed=s), [make_mr(make_pixels() * s)]) for s in (1, 2, 3)]
+    together = pipeline.run(works)
+    for work, raw in zip(works, together, strict=True):
+        (alone,) = pipeline.run([work])
+        np.testing.assert_allclose(raw.edited, alone.edited, atol=1e-4)
+
+
+def test_a_dropped_work_gives_none_and_spares_its_mates(pipeline: Pipeline) -> None:
+    works = [pipeline.prepare(counterfactual(seed=s, steps=3), [make_mr(make_pixels() * s)]) for s in (1, 2)]
+    seen = []
+
+    def on_step(done: int, total: int) -> set[int]:
+        seen.append((done, total))
+        return {0} if done >= 1 else set()
+
+    first, second = pipeline.run(works, on_step)
+    (alone,) = pipeline.run(works[1:])
+    assert first is None
+    np.testing.assert_allclose(second.edited, alone.edited, atol=1e-4)
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_guidance_changes_the_result(pipeline: Pipeline) -> None:
+    plain, guided = (
+        pipeline.run([pipeline.prepare(counterfactual(guidance_scale=w), [make_mr()])])[0] for w in (1.0, 3.0)
+    )
+    assert not np.allclose(plain.edited, guided.edited)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ancestral", "dpmpp-2m"])
+def test_every_sampler_gives_a_finite_image(pipeline: Pipeline, sampler: str) -> None:
+    (raw,) = pipeline.run([pipeline.prepare(counterfactual(sampler=sampler), [make_mr()])])
+    assert np.isfinite(raw.edited).all()
+
+
+def test_a_series_is_edited_as_one_job(pipeline: Pipeline) -> None:
+    first, second, third = make_series(3)
+    outcome = finished(pipeline, counterfactual(), third, first, second)
+    derived = [pydicom.dcmread(io.BytesIO(outcome.artifacts[f"counterfactual-000{i}.dcm"])) for i in (1, 2, 3)]
+    sources = [pydicom.dcmread(io.BytesIO(data)) for data in (first, second, third)]
+    assert [d.ImagePositionPatient for d in derived] == [s.ImagePositionPatient for s in sources]
+    assert len({d.SeriesInstanceUID for d in derived}) == 1
+    assert len({(d.WindowCenter, d.WindowWidth) for d in derived}) == 1
+
+
+def test_a_segmentation_counts_what_it_painted(pipeline: Pipeline) -> None:
+    outcome = finished(pipeline, OperationSpec(operation="segment"))
+    seg = pydicom.dcmread(io.BytesIO(outcome.artifacts["segmentation.dcm"]))
+    assert seg.Modality == "SEG"
+    frames = np.reshape(seg.pixel_array, (-1, seg.Rows, seg.Columns))
+    numbers = [f.SegmentIdentificationSequence[0].ReferencedSegmentNumber for f in seg.PerFrameFunctionalGroupsSequence]
+    pixel_mm2 = math.prod(pydicom.dcmread(io.BytesIO(make_mr())).PixelSpacing)
+    for number, name in enumerate(CLASSES[1:], start=1):
+        painted = sum(int(frame.sum()) for frame, n in zip(frames, numbers, strict=True) if n == number)
+        assert outcome.document["area_mm2"][name][0] == pytest.approx(painted * pixel_mm2, abs=0.1)
+    assert outcome.document["found"] == bool(frames.any())
+
+
+def test_a_prediction_stands_beside_the_header(pipeline: Pipeline) -> None:
+    document = finished(pipeline, OperationSpec(operation="predict-iap"), make_mr(ScanOptions="")).document
+    assert set(document["parameters"]) == set(pipeline.vocabulary.keywords)
+    assert document["parameters"]["ScanOptions"]["header"] is None
+    assert "absent" in document["parameters"]["ScanOptions"]["header_note"]
+    assert 0 <= document["parameters"]["ManufacturerModelName"]["probability"] <= 1
+
+
+def test_a_model_outside_the_vocabulary_is_said_to_be_so(pipeline: Pipeline) -> None:
+    document = finished(
+        pipeline, OperationSpec(operation="predict-iap"), make_mr(ManufacturerModelName="Aera")
+    ).document
+    assert "outside" in document["parameters"]["ManufacturerModelName"]["header_note"]
+
+
+def test_predicted_model_and_manufacturer_never_contradict(pipeline: Pipeline) -> None:
+    for seed in range(5):
+        outputs = torch.randn(1, 25, generator=torch.Generator().manual_seed(seed)) * 5
+        values = pipeline.predictor.read(outputs).values
+        assert pipeline.vocabulary.manufacturer_of(values["ManufacturerModelName"]) == values["Manufacturer"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "files", "error"),
+    [
+        (counterfactual({"EchoTime": 99.0}), [make_mr()], TargetError),
+        (counterfactual(), [], InputError),
+        (counterfactual(), [make_mr(np.full((48, 64), 7, np.uint16))], PixelError),
+    ],
+    ids=["target", "nothing", "constant"],
+)
+def test_refusals_come_from_prepare(pipeline: Pipeline, spec: OperationSpec, files: list, error: type) -> None:
+    with pytest.raises(error):
+        pipeline.prepare(spec, files)
+
+
+def test_the_papers_method_runs_on_a_paper_bundle(tmp_path: Path) -> None:
+    pipeline = load_pipeline(pack_tiny(tmp_path, "sdedit"))
+    work = pipeline.prepare(counterfactual(steps=3), [make_mr()])
+    assert work.evaluations == 6
+    (raw,) = pipeline.run([work])
+    low, high = np.percentile(raw.edited, (10, 99))
+    assert (low, high) == (pytest.approx(0, abs=1e-3), pytest.approx(1, abs=1e-3))  # rescaled at every step
