@@ -1,0 +1,87 @@
+"""Batches as a pure function of (seed, step): what makes a resumed run equal to an unbroken one, bit for bit."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, max_pool2d
+
+from reacquire.iap import Encoding
+from reacquire.networks import Condition
+from training.cache import Row, SliceCache
+
+
+class Batch(NamedTuple):
+    """``target`` (B, 1, S, S) and its parameters; ``source`` shows the same slice under other parameters."""
+
+    target: Tensor
+    condition: Condition
+    source: Tensor
+    labels: Tensor  # (B, S, S) long
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Draws batches of one split.
+
+    ``pool`` shrinks the slices by an integer factor (the coarse phase of training); slices are mirrored left-right at
+    random. With ``paired`` the source is another slice of the same pair group, else the target itself.
+    """
+
+    cache: SliceCache
+    rows: tuple[Row, ...]
+    encoding: Encoding
+    batch_size: int
+    seed: int
+    pool: int = 1
+    paired: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.rows) < self.batch_size:
+            raise ValueError(f"{len(self.rows)} slices are fewer than one batch of {self.batch_size}")
+
+    @property
+    def per_epoch(self) -> int:
+        return len(self.rows) // self.batch_size
+
+    @cached_property
+    def _mates(self) -> dict[str, list[int]]:
+        groups = defaultdict(list)
+        for row in self.rows:
+            groups[row.pair_group].append(row.index)
+        return dict(groups)
+
+    def __call__(self, step: int) -> Batch:
+        epoch, position = divmod(step, self.per_epoch)
+        order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.rows))
+        chosen = [self.rows[i] for i in order[position * self.batch_size :][: self.batch_size]]
+        rng = np.random.default_rng([self.seed, 1, step])
+        sources = [self._source(row, rng) for row in chosen]
+        flip = rng.random(self.batch_size) < 0.5
+        return Batch(
+            self._images([row.index for row in chosen], flip),
+            Condition.stack([self.encoding.encode(row.iap) for row in chosen]),
+            self._images(sources, flip),
+            self._labels([row.index for row in chosen], flip),
+        )
+
+    def _source(self, row: Row, rng: np.random.Generator) -> int:
+        mates = self._mates[row.pair_group] if self.paired else ()
+        others = [i for i in mates if i != row.index]
+        return int(rng.choice(others)) if others else row.index
+
+    def _images(self, indices: list[int], flip: np.ndarray) -> Tensor:
+        stack = torch.from_numpy(_mirrored(self.cache.images, indices, flip).astype(np.float32))[:, None]
+        return avg_pool2d(stack, self.pool) if self.pool > 1 else stack
+
+    def _labels(self, indices: list[int], flip: np.ndarray) -> Tensor:
+        stack = torch.from_numpy(_mirrored(self.cache.labels, indices, flip).astype(np.float32))[:, None]
+        return (max_pool2d(stack, self.pool) if self.pool > 1 else stack)[:, 0].long()
+
+
+def _mirrored(array: np.ndarray, indices: list[int], flip: np.ndarray) -> np.ndarray:
+    return np.stack([array[i][:, ::-1] if f else array[i] for i, f in zip(indices, flip, strict=True)])

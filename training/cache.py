@@ -1,0 +1,123 @@
+"""Cohort manifest -> memory-mapped slices at the model's size, read by the same code that serves.
+
+The cache holds what training touches at every step: normalised slices (float16), labels (uint8), and where the cohort
+has them noiseless truths. It is built once and never altered; there are no pickles in it.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+from PIL import Image
+
+from reacquire.dicom import read_slice
+from reacquire.iap import load_vocabulary
+from reacquire.imaging import Preprocessing
+
+Split = Literal["train", "val", "test"]
+FORMAT = "reacquire-cache/1"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One slice of the cache: who and where it is, and the recognised parameters of its header."""
+
+    index: int
+    woman: int
+    split: Split
+    pair_group: str
+    iap: dict[str, str | float]
+
+
+@dataclass(frozen=True)
+class SliceCache:
+    """Slices at model size.
+
+    Attributes
+    ----------
+    images : (N, S, S) float16, percentile-normalised
+    labels : (N, S, S) uint8, 0 background, 1 breast without fibroglandular tissue, 2 fibroglandular tissue
+    cleans : (N, S, S) float16, noiseless truth on the scale of ``images``; None when the cohort has none
+    """
+
+    rows: tuple[Row, ...]
+    images: NDArray[np.float16]
+    labels: NDArray[np.uint8]
+    cleans: NDArray[np.float16] | None
+
+    def split(self, name: Split) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if row.split == name)
+
+
+def open_cache(folder: Path) -> SliceCache:
+    """Map a cache that ``build_cache`` finished.
+
+    Raises
+    ------
+    FileNotFoundError
+        When the folder holds no finished cache (``index.json`` is written last).
+    """
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    if index["format"] != FORMAT:
+        raise ValueError(f"{folder} has the format {index['format']}, this version reads {FORMAT}: build it again")
+    maps = {
+        name: np.load(folder / f"{name}.npy", mmap_mode="r") if (folder / f"{name}.npy").exists() else None
+        for name in ("images", "labels", "cleans")
+    }
+    return SliceCache(tuple(Row(**row) for row in index["rows"]), **maps)
+
+
+def build_cache(
+    cohort: Path,
+    folder: Path,
+    preprocessing: Preprocessing,
+    *,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> SliceCache:
+    """Read every slice of a cohort's ``manifest.jsonl`` and write the cache.
+
+    Raises
+    ------
+    FileExistsError
+        When the folder holds a cache already: caches are never overwritten.
+    """
+    if (folder / "index.json").exists():
+        raise FileExistsError(f"{folder} holds a cache already; name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = (cohort / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    entries = [json.loads(line) for line in lines]
+    shape = (len(entries), preprocessing.size, preprocessing.size)
+    images = open_memmap(folder / "images.npy", mode="w+", dtype=np.float16, shape=shape)
+    labels = open_memmap(folder / "labels.npy", mode="w+", dtype=np.uint8, shape=shape)
+    truth = all(entry["clean"] for entry in entries)
+    cleans = open_memmap(folder / "cleans.npy", mode="w+", dtype=np.float16, shape=shape) if truth else None
+    rows = []
+    for i, entry in enumerate(progress(entries)):
+        images[i], labels[i], clean, iap = _read_entry(cohort, entry, preprocessing)
+        if cleans is not None:
+            cleans[i] = clean
+        rows.append(Row(i, entry["woman"], entry["split"], entry["pair_group"], iap))
+    for array in (images, labels, cleans):
+        if array is not None:
+            array.flush()
+    index = {"format": FORMAT, "preprocessing": preprocessing.sha256, "rows": [asdict(row) for row in rows]}
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    return SliceCache(tuple(rows), images, labels, cleans)
+
+
+def _read_entry(cohort: Path, entry: dict, preprocessing: Preprocessing) -> tuple:
+    """(image, labels, clean or None, recognised parameters) of one manifest line, at model size."""
+    slice_ = read_slice((cohort / entry["file"]).read_bytes(), allow_synthetic=True)
+    image = preprocessing.forward(slice_.canonical())
+    with Image.open(cohort / entry["mask"]) as mask:
+        labels = preprocessing.forward_labels(slice_.orientation.to_canonical(np.asarray(mask)))
+    clean = None
+    if entry["clean"]:
+        truth = slice_.orientation.to_canonical(np.load(cohort / entry["clean"], allow_pickle=False))
+        clean = preprocessing.on_scale_of(truth, image)
+    return image.values, labels, clean, load_vocabulary().recognise(slice_.iap)

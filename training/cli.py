@@ -1,0 +1,143 @@
+"""``reacquire-train``: from nothing to a measured bundle in a handful of commands."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, get_args
+
+import torch
+import typer
+
+from reacquire.bundles.manifest import DiffusionSetup
+from reacquire.engine import Settings, load_pipeline
+from reacquire.imaging import Preprocessing
+from reacquire.jobs.spec import SamplerName
+from reacquire.phantom import write_cohort
+from training.cache import build_cache, open_cache
+from training.config import PRESETS, ModelName, PresetName
+from training.evaluate import evaluate as evaluate_bundle
+from training.pack import Card, pack_bundle
+from training.progress import counted, tracked
+from training.progress import steps as steps_bar
+from training.runs import SPREAD, START, run_training, with_overrides
+
+app = typer.Typer(help="Train, evaluate and pack the three models.", no_args_is_help=True)
+LICENCE = Path(__file__).resolve().parents[1] / "LICENSE"
+
+
+@app.command()
+def cohort(
+    folder: Annotated[Path, typer.Argument(help="new folder for the DICOM cohort and its cache")],
+    women: Annotated[int, typer.Option(min=1)] = 40,
+    slices: Annotated[int, typer.Option(min=1, help="slices per woman")] = 4,
+    protocols: Annotated[int, typer.Option(min=1, help="protocols per slice")] = 3,
+    seed: int = 0,
+    truth: Annotated[bool, typer.Option(help="write noiseless images beside (needed by evaluate)")] = True,
+    mode: Annotated[str, typer.Option(help="joint: Duke's protocols; free: parameters moved alone; mixed")] = "mixed",
+    workers: Annotated[int, typer.Option(min=1, help="processes")] = 2,
+) -> None:
+    """Simulate women, write them as DICOM in the Duke/TCIA layout, and cache the slices at model size."""
+    with counted(women, "women") as report:
+        write_cohort(
+            folder,
+            women=women,
+            seed=seed,
+            slices_per_woman=slices,
+            protocols_per_woman=protocols,
+            truth=truth,
+            mode=mode,
+            workers=workers,
+            progress=report,
+        )
+    build_cache(folder, folder / "cache", Preprocessing(), progress=lambda items: tracked(items, "cache"))
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help=", ".join(get_args(ModelName)))],
+    cohort: Annotated[Path, typer.Option(help="folder written by the cohort command")],
+    run: Annotated[Path, typer.Option(help="new run folder")],
+    preset: Annotated[str, typer.Option(help=", ".join(get_args(PresetName)))] = "smoke",
+    resume: Annotated[bool, typer.Option(help="go on with a run that was broken off")] = False,
+    steps: Annotated[int | None, typer.Option(help="at most so many steps per phase")] = None,
+    seed: int = 0,
+) -> None:
+    """Train one network."""
+    if (model, preset) not in PRESETS:
+        raise typer.BadParameter(f"there is no preset {preset!r} for a model {model!r}")
+    config = with_overrides(PRESETS[model, preset], seed=seed, steps=steps)  # type: ignore[index]
+    sized = config.sized(len(open_cache(cohort / "cache").split("train")))
+    with steps_bar(sized.steps, f"{model} ({preset})") as report:
+        weights = run_training(cohort / "cache", run, config, resume=resume, report=report)
+    typer.echo(f"weights: {weights}")
+
+
+@app.command()
+def evaluate(
+    bundle: Path,
+    cohort: Annotated[Path, typer.Option(help="folder written by the cohort command, with --truth")],
+    output: Annotated[Path, typer.Option(help="JSON report")],
+    split: str = "test",
+    steps: Annotated[int | None, typer.Option(help="network evaluations; the bundle's own by default")] = None,
+    sampler: Annotated[str | None, typer.Option(help=", ".join(get_args(SamplerName)))] = None,
+    guidance_scale: float | None = None,
+    pairs_per_woman: int = 4,
+) -> None:
+    """Measure a bundle on held-out women."""
+    pipeline = load_pipeline(bundle, device="cuda" if torch.cuda.is_available() else "cpu")
+    setup = pipeline.editor.setup
+    settings = Settings(
+        sampler or setup.sampler,  # type: ignore[arg-type]
+        steps or setup.steps,
+        setup.guidance_scale if guidance_scale is None else guidance_scale,
+    )
+    report = evaluate_bundle(
+        pipeline,
+        open_cache(cohort / "cache"),
+        split=split,  # type: ignore[arg-type]
+        settings=settings,
+        pairs_per_woman=pairs_per_woman,
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    typer.echo(json.dumps(report, indent=1))
+
+
+@app.command()
+def pack(
+    folder: Annotated[Path, typer.Argument(help="new bundle folder")],
+    denoiser: Annotated[Path, typer.Option(help="run folder")],
+    predictor: Annotated[Path, typer.Option(help="run folder")],
+    segmenter: Annotated[Path, typer.Option(help="run folder")],
+    version: str = "0.1.0",
+    description: str = "Counterfactual denoiser, parameter predictor and tissue segmenter",
+    metrics: Annotated[Path | None, typer.Option(help="report of the evaluate command")] = None,
+    steps: int = 6,
+    start: int = START,
+    guidance_scale: float = 1.0,
+) -> None:
+    """Pack three finished runs as a bundle."""
+    network = json.loads((denoiser / "network.json").read_text(encoding="utf-8"))["network"]
+    paired = network["in_channels"] == 2
+    setup = DiffusionSetup(
+        method="paired" if paired else "sdedit",
+        schedule="paper_cosine",
+        spread=SPREAD if paired else None,
+        sampler="ddim" if paired else "ancestral",
+        start=start if paired else 49,
+        steps=steps if paired else 50,
+        guidance_scale=guidance_scale if paired else 3.0,
+    )
+    pack_bundle(
+        folder,
+        Card(folder.name, version, description, datetime.now(UTC).date().isoformat()),
+        {"denoiser": denoiser, "predictor": predictor, "segmenter": segmenter},
+        setup,
+        metrics=json.loads(metrics.read_text(encoding="utf-8")) if metrics else {},
+        licence_file=LICENCE,
+    )
+    typer.echo(f"bundle: {folder}")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,105 @@
+"""What a training run is: one frozen record, its presets, and its JSON beside the weights.
+
+``paper`` repeats section 3.1 of the paper (its "Adam" builds AdamW in the authors' code, so AdamW it is); ``default``
+is what the shipped weights were trained with; ``smoke`` ends in minutes on two cores, to try the commands out.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from math import cos, pi
+from typing import Literal
+
+ModelName = Literal["predictor", "denoiser", "segmenter"]
+PresetName = Literal["paper", "default", "smoke"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """``steps`` optimiser steps on slices shrunk by ``pool``, at a learning rate that falls to ``final`` of it."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    pool: int = 1
+    final: float = 1.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A run; ``epochs`` (with one phase) overrides the phase's steps once the cohort's size is known."""
+
+    model: ModelName
+    preset: PresetName
+    network: Literal["paper", "default"]
+    phases: tuple[Phase, ...]
+    epochs: int | None = None
+    weight_decay: float = 0.0
+    condition_dropout: float = 0.0
+    ema: float | None = None
+    seed: int = 0
+    checkpoint_every: int = 200
+
+    def sized(self, slices: int) -> "TrainConfig":
+        """The same run with its epochs turned into steps for a training split of ``slices``."""
+        if self.epochs is None:
+            return self
+        (phase,) = self.phases
+        steps = self.epochs * (slices // phase.batch_size)
+        return replace(self, epochs=None, phases=(replace(phase, steps=steps),))
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+    def phase_at(self, step: int) -> tuple[int, Phase, float]:
+        """(number of the phase, the phase, learning rate) of a step; the rate falls along half a cosine."""
+        for number, phase in enumerate(self.phases):
+            if step < phase.steps:
+                fall = (1 + cos(pi * step / phase.steps)) / 2
+                return number, phase, phase.learning_rate * (phase.final + (1 - phase.final) * fall)
+            step -= phase.steps
+        raise IndexError("the run has no such step")
+
+
+def to_json(config: TrainConfig) -> dict:
+    return asdict(config)
+
+
+def from_json(data: dict) -> TrainConfig:
+    """Inverse of ``to_json``; unknown keys raise TypeError."""
+    return TrainConfig(**{**data, "phases": tuple(Phase(**phase) for phase in data["phases"])})
+
+
+_WHOLE = 0  # steps come from epochs
+PRESETS: dict[tuple[ModelName, PresetName], TrainConfig] = {
+    (c.model, c.preset): c
+    for c in (
+        # paper, 3.1.1: batch 512, 200 epochs, 1e-5, weight decay 1e-4
+        TrainConfig("predictor", "paper", "paper", (Phase(_WHOLE, 512, 1e-5),), epochs=200, weight_decay=1e-4),
+        # paper, 2.2: batch 32, 15 epochs, 1e-4, weight decay 1e-3, conditional dropout 15 %
+        TrainConfig(
+            "denoiser",
+            "paper",
+            "paper",
+            (Phase(_WHOLE, 32, 1e-4),),
+            epochs=15,
+            weight_decay=1e-3,
+            condition_dropout=0.15,
+        ),
+        # paper, 3.1.2: batch 256, 2e-3, weight decay 1e-3, early stopping (here: at most 100 epochs)
+        TrainConfig("segmenter", "paper", "paper", (Phase(_WHOLE, 256, 2e-3),), epochs=100, weight_decay=1e-3),
+        TrainConfig("predictor", "default", "default", (Phase(1500, 32, 1e-3, 1, 0.02),), weight_decay=1e-3, ema=0.995),
+        TrainConfig(
+            "denoiser",
+            "default",
+            "default",
+            (Phase(1800, 16, 1e-3, 2, 0.3), Phase(1100, 6, 4e-4, 1, 0.02)),
+            weight_decay=1e-4,
+            condition_dropout=0.15,
+            ema=0.995,
+        ),
+        TrainConfig("segmenter", "default", "default", (Phase(1200, 16, 2e-3, 1, 0.02),), weight_decay=1e-3, ema=0.995),
+        TrainConfig("predictor", "smoke", "default", (Phase(60, 16, 1e-3, 2),), ema=0.9),
+        TrainConfig("denoiser", "smoke", "default", (Phase(60, 8, 1e-3, 2),), condition_dropout=0.15, ema=0.9),
+        TrainConfig("segmenter", "smoke", "default", (Phase(60, 16, 2e-3, 2),), ema=0.9),
+    )
+}

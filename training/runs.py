@@ -1,0 +1,107 @@
+"""Puts the pieces of a training run together: cache and preset in, run folder with weights out.
+
+A run folder holds config.json, losses.jsonl, the resumable checkpoint and, at its end, weights.safetensors with the
+network's configuration beside it. It is written once and never altered.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from reacquire.diffusion import NoiseSchedule, SourceResidual
+from reacquire.iap import Encoding, load_vocabulary
+from reacquire.networks import (
+    DENOISERS,
+    PREDICTORS,
+    SEGMENTERS,
+    build_denoiser,
+    build_predictor,
+    build_segmenter,
+    parameter_count,
+)
+from training.batches import Batch, Batches
+from training.cache import SliceCache, open_cache
+from training.config import TrainConfig
+from training.loop import Objective, Report, open_run, train
+from training.objectives import PairedDenoising, PaperDenoising, Prediction, Segmentation, class_weights
+
+SPREAD = 0.2  # sd of target - source inside the breast, normalised units, over pairs of the training split
+START = 600  # sigma = 1.4 alpha: x_t then has a fiftieth of the say that the source has (SourceResidual)
+
+
+def encoding_of(config: TrainConfig) -> Encoding:
+    """The layout that a run's network takes."""
+    return Encoding(load_vocabulary(), config.network)
+
+
+def build_network(config: TrainConfig) -> tuple[nn.Module, dict[str, Any]]:
+    """(fresh network with weights drawn from the run's seed, its configuration as a plain dict)."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        if config.model == "denoiser":
+            return build_denoiser(DENOISERS[config.network]), DENOISERS[config.network].to_dict()
+        if config.model == "predictor":
+            return build_predictor(PREDICTORS[config.network]), PREDICTORS[config.network].to_dict()
+        return build_segmenter(SEGMENTERS[config.network]), SEGMENTERS[config.network].to_dict()
+
+
+def objective_of(config: TrainConfig, cache: SliceCache) -> Objective:
+    """The loss of a run."""
+    if config.model == "segmenter":
+        return Segmentation()
+    encoding = encoding_of(config)
+    if config.model == "predictor":
+        return Prediction(encoding, class_weights(cache.split("train"), encoding))
+    if config.network == "paper":
+        return PaperDenoising(NoiseSchedule.paper_cosine(), config.condition_dropout)
+    return PairedDenoising(NoiseSchedule.paper_cosine(), SourceResidual(SPREAD), START, config.condition_dropout)
+
+
+def batches_of(config: TrainConfig, cache: SliceCache) -> list[Batches]:
+    """One source of batches per phase."""
+    paired = config.model == "denoiser" and config.network == "default"
+    rows, encoding = cache.split("train"), encoding_of(config)
+    return [
+        Batches(cache, rows, encoding, phase.batch_size, config.seed, pool=phase.pool, paired=paired)
+        for phase in config.phases
+    ]
+
+
+def run_training(cache_folder: Path, run: Path, config: TrainConfig, *, resume: bool, report: Report) -> Path:
+    """Train one network; returns the weights file.
+
+    Raises
+    ------
+    FileExistsError, ValueError
+        As ``open_run``.
+    """
+    cache = open_cache(cache_folder)
+    config = config.sized(len(cache.split("train")))
+    open_run(run, config, resume=resume)
+    network, network_config = build_network(config)
+    sources = batches_of(config, cache)
+
+    def batch(phase: int, step: int) -> Batch:
+        return sources[phase](step)
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    kept = train(network, objective_of(config, cache), batch, config, run, device=device, report=report)
+    weights = run / "weights.safetensors"
+    save_file({k: v.detach().cpu().contiguous() for k, v in kept.state_dict().items()}, weights)
+    summary = {"preset": config.preset, "network": network_config, "parameters": parameter_count(kept)}
+    (run / "network.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    return weights
+
+
+def with_overrides(config: TrainConfig, *, seed: int, steps: int | None) -> TrainConfig:
+    """The preset with another seed, or cut to ``steps`` per phase."""
+    config = replace(config, seed=seed)
+    if steps is None:
+        return config
+    phases = tuple(replace(phase, steps=min(steps, phase.steps) or steps) for phase in config.phases)
+    return replace(config, epochs=None, phases=phases)
