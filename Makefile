@@ -25,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@$(BIN)/python -m examples.demo $(if $(INPUT),--input $(INPUT)) $(if $(TARGET),--target '$(TARGET)')
 
-test: $(READY) tools lint
+test: $(READY) tools check
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 # dciodvfy checks our DICOM objects; the tests that use it say so and skip where it can't be had

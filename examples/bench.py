@@ -20,7 +20,7 @@ import typer
 from examples.embedded import Served, embedded
 from examples.phantom_case import phantom_case
 from reacquire.diffusion import paper_edit
-from reacquire.engine import Pipeline, load_pipeline
+from reacquire.engine import Pipeline, Raw, load_pipeline
 from reacquire.jobs.spec import OperationSpec, Options
 from reacquire.networks import DENOISERS, Condition, build_denoiser
 
@@ -75,7 +75,8 @@ def in_process_rate(pipeline: Pipeline, data: bytes) -> float:
     def batch() -> None:
         works = [pipeline.prepare(spec, [data]) for _ in range(REQUESTS)]
         for work, raw in zip(works, pipeline.run(works), strict=True):
-            pipeline.finish(work, raw)
+            if isinstance(raw, Raw):
+                pipeline.finish(work, raw)
 
     return REQUESTS / seconds(batch)
 

@@ -6,7 +6,7 @@ Everything goes through the HTTP API of the embedded stack, the code path of pro
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,7 +70,7 @@ def summarise(
 ) -> dict[str, Any]:
     """What the demo has to say, for a person or a script."""
     counterfactual = documents["counterfactual"]
-    figures: dict[str, float | None] = {"gap_closed": None}
+    figures: Mapping[str, float | None] = {"gap_closed": None}
     if case is not None:
         figures = score(case, read_slice(data, allow_synthetic=True), read_slice(derived, allow_synthetic=True))
     return {

@@ -65,11 +65,10 @@ def open_cache(folder: Path) -> SliceCache:
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     if index["format"] != FORMAT:
         raise ValueError(f"{folder} has the format {index['format']}, this version reads {FORMAT}: build it again")
-    maps = {
-        name: np.load(folder / f"{name}.npy", mmap_mode="r") if (folder / f"{name}.npy").exists() else None
-        for name in ("images", "labels", "cleans")
-    }
-    return SliceCache(tuple(Row(**row) for row in index["rows"]), **maps)
+    images, labels = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "labels"))
+    truth = folder / "cleans.npy"
+    cleans = np.load(truth, mmap_mode="r") if truth.exists() else None
+    return SliceCache(tuple(Row(**row) for row in index["rows"]), images, labels, cleans)
 
 
 def build_cache(

@@ -19,6 +19,7 @@ from training.cache import Row, SliceCache, Split
 
 BATCH = 16
 BOOTSTRAPS = 1000
+Figures = dict[str, float | int | str | None]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def evaluate(
     settings: Settings | None = None,
     pairs_per_woman: int = 4,
     tracked: Callable[[Iterable, str], Iterable] = lambda items, _: items,
-) -> dict[str, dict[str, float | int | str | None]]:
+) -> dict[str, Figures]:
     """Figures of predictor, segmenter and denoiser on one split.
 
     Raises
@@ -74,14 +75,14 @@ def draw_pairs(rows: Sequence[Row], per_woman: int) -> list[Pair]:
     return chosen
 
 
-def evaluate_predictor(pipeline: Pipeline, cache: SliceCache, rows: Sequence[Row]) -> dict[str, float]:
+def evaluate_predictor(pipeline: Pipeline, cache: SliceCache, rows: Sequence[Row]) -> Figures:
     """Top-1 accuracy per categorical and mean squared error per continuous parameter (paper, Table 1), per slice."""
     records = [
         pipeline.predictor.read(output[None]).values
         for batch in _batched(rows)
         for output in pipeline.predictor.outputs(_images(cache.images, batch))
     ]
-    figures = {}
+    figures: Figures = {}
     for parameter in pipeline.predictor.encoding.parameters:
         values = [
             (record[parameter.keyword], row.iap[parameter.keyword]) for record, row in zip(records, rows, strict=True)
@@ -93,7 +94,7 @@ def evaluate_predictor(pipeline: Pipeline, cache: SliceCache, rows: Sequence[Row
     return figures
 
 
-def evaluate_segmenter(pipeline: Pipeline, cache: SliceCache, rows: Sequence[Row]) -> dict[str, float]:
+def evaluate_segmenter(pipeline: Pipeline, cache: SliceCache, rows: Sequence[Row]) -> Figures:
     """Dice per tissue, pooled over each woman's slices, then the mean over women with its interval."""
     per_woman = defaultdict(list)
     for batch in _batched(rows):
@@ -110,9 +111,7 @@ def evaluate_segmenter(pipeline: Pipeline, cache: SliceCache, rows: Sequence[Row
     }
 
 
-def evaluate_denoiser(
-    pipeline: Pipeline, cache: SliceCache, pairs: Sequence[Pair], settings: Settings
-) -> dict[str, float | int | str | None]:
+def evaluate_denoiser(pipeline: Pipeline, cache: SliceCache, pairs: Sequence[Pair], settings: Settings) -> Figures:
     """Gap closed and its ceiling, contrast transfer, effectiveness, anatomy and composition of counterfactuals."""
     per_woman: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     pooled = defaultdict(list)
@@ -139,7 +138,7 @@ def evaluate_denoiser(
         for name, part in (("source", source), ("clean", clean), ("edited", edited), ("labels", labels)):
             pooled[name].append(part)
         _count_hits(pipeline, edited, batch, pooled)
-    result: dict[str, float | int | str | None] = {
+    result: Figures = {
         "sampler": settings.sampler,
         "steps": settings.steps,
         "guidance_scale": settings.guidance_scale,

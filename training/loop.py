@@ -37,7 +37,8 @@ def train(
     run : folder of the run; a checkpoint in it is resumed, bit for bit as if the run had not been broken off (CPU)
     report : told (step, loss) after each step
     """
-    model.to(device, memory_format=torch.channels_last).train()  # twice as fast on a CPU
+    # twice as fast on a CPU; PyTorch's stub lacks the overload
+    model.to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema is not None else None
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=config.weight_decay)
     done = load_checkpoint(run, model, ema, optimizer)
@@ -83,4 +84,5 @@ def open_run(folder: Path, config: TrainConfig, *, resume: bool) -> None:
 
 
 def _to(batch: Batch, device: str) -> Batch:
-    return Batch(*(part.to(device) for part in batch))
+    target, condition, source, labels = batch
+    return Batch(target.to(device), condition.to(device), source.to(device), labels.to(device))

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from reacquire import __version__
 from reacquire.bundles.manifest import MANIFEST_NAME, DiffusionSetup, Manifest, NetworkEntry, file_sha256
-from reacquire.iap import Encoding, load_vocabulary
+from reacquire.iap import load_vocabulary
+from reacquire.iap.encoding import Layout
 from reacquire.imaging import Preprocessing
 
 SIMULATED = (
@@ -56,8 +57,8 @@ def pack_bundle(
     for sub in ("configs", "models", "docs"):
         (folder / sub).mkdir()
     networks = {name: _add_network(folder, name, run) for name, run in runs.items()}
-    layout = "paper" if diffusion.method == "sdedit" else "default"
-    vocabulary, preprocessing = Encoding(load_vocabulary(), layout).vocabulary, Preprocessing()
+    layout: Layout = "paper" if diffusion.method == "sdedit" else "default"
+    vocabulary, preprocessing = load_vocabulary(), Preprocessing()
     shutil.copyfile(licence_file, folder / "LICENSE")
     (folder / "docs" / "data_license.txt").write_text(card.training_data + "\n", encoding="utf-8")
     (folder / "docs" / "README.md").write_text(_model_card(card, metrics), encoding="utf-8")

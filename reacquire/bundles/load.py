@@ -93,4 +93,6 @@ def _fill(network: nn.Module, folder: Path, entry: NetworkEntry, device: str) ->
         if tensor.shape != own[name].shape:
             raise BundleError(f"{entry.file}: {name} is {tuple(tensor.shape)}, expected {tuple(own[name].shape)}")
     network.load_state_dict({k: v.to(own[k].dtype) for k, v in tensors.items()})
-    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    # channels_last is what makes convolutions fast on CPU and GPU alike; PyTorch's stub lacks the overload
+    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval().requires_grad_(False)
