@@ -1,0 +1,24 @@
+"""DICOM in and out: read one MR slice under named refusals; write the counterfactual and the segmentation. No torch."""
+
+from reacquire.dicom.archive import unpack
+from reacquire.dicom.header import Header, inspect
+from reacquire.dicom.limits import Limits
+from reacquire.dicom.provenance import Provenance
+from reacquire.dicom.read import SliceImage, read_slice
+from reacquire.dicom.segmentation import write_segmentation
+from reacquire.dicom.series import order_series
+from reacquire.dicom.write import series_window, write_counterfactual
+
+__all__ = [
+    "Header",
+    "Limits",
+    "Provenance",
+    "SliceImage",
+    "inspect",
+    "order_series",
+    "read_slice",
+    "series_window",
+    "unpack",
+    "write_counterfactual",
+    "write_segmentation",
+]
