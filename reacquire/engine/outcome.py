@@ -12,6 +12,7 @@ from reacquire.dicom import Provenance, SliceImage, series_window, write_counter
 from reacquire.engine.judges import CLASSES
 from reacquire.engine.preview import comparison_png, overlay_png
 from reacquire.engine.work import Outcome, Prediction, Raw, Work
+from reacquire.errors import DatasetError
 from reacquire.iap import Categorical, Vocabulary
 from reacquire.imaging import Preprocessing
 
@@ -160,10 +161,12 @@ def _volumes(slices: tuple[SliceImage, ...], labels: list[NDArray[np.uint8]]) ->
 
 
 def _slice_spacing_mm(slices: tuple[SliceImage, ...]) -> float | None:
-    """Mean distance of neighbouring slices; SliceThickness for a single one, None where the header lacks it."""
+    """Mean distance of neighbouring slices; the header's own for a single one, None where it has none."""
     if len(slices) == 1:
-        thickness = slices[0].iap.get("SliceThickness")
-        return float(thickness) if thickness is not None else None
+        try:
+            return slices[0].slice_spacing_mm
+        except DatasetError:
+            return None
     first, last = (np.asarray(slices[i].header.geometry.ipp, dtype=float) for i in (0, -1))
     return float(np.linalg.norm(last - first)) / (len(slices) - 1)
 
