@@ -38,7 +38,7 @@ class Clamp:
 class PercentileRescale:
     """Map each image's percentiles ``lower``, ``upper`` to 0 and 1 without clipping.
 
-    The authors do this inside every reverse step (methods.md section 1, row 1), image by image in Python; this is the
+    The authors do this inside every reverse step (docs/paper.md row 1), image by image in Python; this is the
     same arithmetic for the whole batch at once. It hides any global gain or offset of an edit, so only the paper's
     preset uses it. A flat image is shifted to 0 and not scaled, as MONAI does.
     """

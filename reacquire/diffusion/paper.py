@@ -1,4 +1,4 @@
-"""Algorithm 1 exactly as the authors run it, quirks included (methods.md section 1, rows 1, 3, 4).
+"""Algorithm 1 exactly as the authors run it, quirks included (docs/paper.md rows 1, 3, 4).
 
 Kept apart from the general loop because it is reproduced in the authors' own arithmetic: float32 tables, where
 1 - abar loses up to four digits, and their order of operations. For everything else use `edit`.
@@ -85,7 +85,7 @@ def paper_edit(
 ) -> Tensor:
     """Edit images as the released code does: noise at index ``start_t``, then steps ``start_t`` - 1 ... 0.
 
-    The network is so told a level one index below the one it sees (methods.md row 3). Both branches of guidance go
+    The network is so told a level one index below the one it sees (docs/paper.md row 3). Both branches of guidance go
     through the network together. One deviation: noise is drawn per item from its seed, where the authors draw from
     the global generator.
 

@@ -1,7 +1,7 @@
 """The exact fold of single-token cross-attention.
 
 With one key the softmax is 1 whatever the query, so the attention adds ``out_proj(to_v(token))`` at every pixel
-(methods.md 0.1): queries, keys and the norm before them are dead weight. Only conditioning "vector" has one token.
+(docs/paper.md row 9): queries, keys and the norm before them are dead weight. Only conditioning "vector" has one token.
 """
 
 import copy

@@ -1,0 +1,143 @@
+"""The pages of docs/ against the code that they describe: codes and statuses, settings, addresses, names, rows."""
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from reacquire.dicom import Limits
+from reacquire.errors import every_code
+from reacquire.jobs.states import STATES
+from service.app import create_app
+from service.errors import STATUS
+from service.settings import ServiceSettings
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PROBLEMS, PAPER, API = ((DOCS / name).read_text(encoding="utf-8") for name in ("problems.md", "paper.md", "api.md"))
+SOURCES = [
+    path
+    for folder in ("reacquire", "service", "worker", "training", "cli", "tests")
+    for path in (ROOT / folder).rglob("*.py")
+]
+
+
+def rows(page: str, columns: int) -> list[list[str]]:
+    """The body rows of every table with so many columns."""
+    found = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines() if line[:2] == "| "]
+    return [cells for cells in found if len(cells) == columns]
+
+
+def codes_of_the_page() -> dict[str, int]:
+    return {cells[0].strip("`"): int(cells[1]) for cells in rows(PROBLEMS, 4) if cells[0].startswith("`")}
+
+
+def bad_input() -> dict[int, tuple[str, str]]:
+    """Row number -> (status, code) of the table of bad input."""
+    after = PROBLEMS.split("## Bad input")[1]
+    return {int(cells[0]): (cells[2], cells[3].strip("`")) for cells in rows(after, 4) if cells[0].isdigit()}
+
+
+def test_every_code_of_the_library_is_explained() -> None:
+    assert every_code() <= set(codes_of_the_page())
+
+
+def test_codes_and_statuses_are_those_of_the_service() -> None:
+    assert codes_of_the_page() == dict(STATUS)
+
+
+def test_every_explanation_is_complete() -> None:
+    explained = [cells for cells in rows(PROBLEMS, 4) if cells[0].startswith("`")]
+    assert len(explained) == len(codes_of_the_page())  # no code twice
+    assert all(len(cells[2]) > 5 and len(cells[3]) > 5 for cells in explained)
+
+
+def test_rows_of_bad_input_are_numbered_and_agree_with_the_statuses() -> None:
+    table = bad_input()
+    assert sorted(table) == list(range(1, 44))
+    for status, code in table.values():
+        if code not in ("none", "later"):
+            assert status == str(STATUS[code])
+
+
+def test_rows_that_the_code_refers_to_exist() -> None:
+    known = {"problems.md": set(bad_input()), "paper.md": {int(c[0]) for c in rows(PAPER, 5) if c[0].isdigit()}}
+    assert known["paper.md"] == set(range(1, 28))
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        for page, numbers in re.findall(r"docs/(problems\.md|paper\.md),? rows? ([\d, and]+)", text):
+            assert {int(n) for n in re.findall(r"\d+", numbers)} <= known[page], path
+
+
+def test_limits_are_those_of_the_reader() -> None:
+    limits, table = Limits(), PROBLEMS.split("## Limits")[1]
+    mib = 2**20
+    for figure in (
+        f"| {limits.instance_bytes // mib} MiB |",
+        f"| {limits.series_bytes // 2**30} GiB |",
+        f"| {limits.instances} / {limits.entries:,} |",
+        f"| {limits.archive_ratio} |",
+        f"| {limits.elements:,} / {limits.depth} |",
+        f"| {limits.side:,} / {limits.pixel_bytes // mib} MiB |",
+    ):
+        assert figure in table
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`((?:reacquire|training)(?:\.\w+)+)`", PAPER + PROBLEMS))))
+def test_names_of_the_pages_exist(name: str) -> None:
+    parts = name.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError:
+            continue
+        for attribute in parts[cut:]:
+            found = getattr(found, attribute)
+        return
+    pytest.fail(f"{name} does not exist")
+
+
+def written(value: Any) -> str | None:
+    """A default as the page of settings writes it; None where it writes words instead."""
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return str(int(value)) if value == int(value) else str(value)
+    return value if isinstance(value, str) else None
+
+
+def test_settings_are_listed_with_owner_and_default() -> None:
+    listed = {c[0].strip("`"): c for c in rows(API, 4) if c[0].startswith("`REACQUIRE_")}
+    service, worker = ServiceSettings.model_fields, WorkerSettings.model_fields
+    assert set(listed) == {f"REACQUIRE_{name.upper()}" for name in service | worker}
+    for name, field in (service | worker).items():
+        _, default, owner, _ = listed[f"REACQUIRE_{name.upper()}"]
+        assert owner == ("both" if name in service and name in worker else "service" if name in service else "worker")
+        expected = None if field.default_factory else written(field.default)
+        assert expected is None or default == f"`{expected}`"
+
+
+def test_every_address_is_listed() -> None:
+    app = create_app(ServiceSettings(blob_url="memory:///"))
+    served = {f"{method.upper()} {path}" for path, methods in app.openapi()["paths"].items() for method in methods}
+    listed = {cells[0].strip("`") for cells in rows(API, 2) if re.match(r"`(GET|POST|DELETE|PUT) /", cells[0])}
+    assert listed == served
+
+
+def test_states_and_options_are_listed() -> None:
+    from reacquire.jobs.spec import Options
+
+    assert all(f"`{state}`" in API for state in STATES)
+    assert all(f"| `{option}` |" in API for option in Options.model_fields)
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in (path for path in DOCS.glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
