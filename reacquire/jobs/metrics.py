@@ -1,0 +1,54 @@
+"""Every metric name in one place, as data: Prometheus base units, low-cardinality labels, never an id.
+
+Service and worker build their own objects from this table; the library does not import a metrics client.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+PREFIX = "reacquire_"
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
+SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: its full name (counters without the ``_total`` the client adds), kind, help text and labels."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+def _metric(name: str, kind: Literal["counter", "gauge", "histogram"], text: str, *labels: str) -> Metric:
+    buckets = () if kind != "histogram" else (SIZES if name.endswith("size") else SECONDS)
+    return Metric(PREFIX + name, kind, text, labels, buckets)
+
+
+# the service
+HTTP_REQUESTS = _metric("http_requests", "counter", "HTTP requests answered", "method", "route", "status")
+HTTP_DURATION = _metric("http_request_duration_seconds", "histogram", "Time to the end of the answer", "route")
+JOBS_SUBMITTED = _metric("jobs_submitted", "counter", "Jobs accepted", "operation")
+REJECTED = _metric("requests_rejected", "counter", "Requests answered with a problem", "code")
+# read from the store
+JOBS_FINISHED = _metric("jobs_finished", "counter", "Jobs that ended", "operation", "state")
+JOB_FAILURES = _metric("job_failures", "counter", "Jobs that failed", "code")
+QUEUE_DEPTH = _metric("queue_depth", "gauge", "Jobs waiting")
+JOBS_IN_PROGRESS = _metric("jobs_in_progress", "gauge", "Jobs at work")
+WORKERS = _metric("workers", "gauge", "Workers with a fresh heartbeat")
+# the worker
+QUEUE_WAIT = _metric("queue_wait_seconds", "histogram", "From submission to the claim of a worker", "operation")
+BATCH_SIZE = _metric("batch_size", "histogram", "Jobs that shared one run of the networks", "operation")
+BATCH_COMPUTE = _metric("batch_compute_seconds", "histogram", "Time in the networks per batch", "operation")
+PREPARE = _metric("prepare_seconds", "histogram", "Decoding and checking per job, before the networks", "operation")
+FINISH = _metric("finish_seconds", "histogram", "Writing of result objects per job", "operation")
+ITEMS = _metric("items", "counter", "Jobs that left a worker", "operation", "outcome")
+WORKER_FAILURES = _metric("worker_failures", "counter", "Jobs that failed in this worker", "code")
+STEPS = _metric("denoise_steps", "counter", "Steps reported by the networks", "operation")
+OUT_OF_MEMORY = _metric("out_of_memory", "counter", "Batches that did not fit and were split")
+GPU_MEMORY = _metric("gpu_memory_bytes", "gauge", "Device memory reserved by this worker")
+MODEL_LOADED = _metric("model_loaded", "gauge", "1 for the bundle that this worker serves", "model", "version")
+
+EVERY: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

@@ -1,0 +1,114 @@
+"""A job as the store holds it: ids, states, times and counters; never bytes, never a value of a DICOM header."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reacquire.errors import ReacquireError, every_code
+from reacquire.jobs.spec import OperationSpec
+from reacquire.jobs.states import FINISHED, State
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a job failed: a stable code, a text without header values, and the keyword it is about."""
+
+    code: str
+    detail: str
+    where: str | None = None
+
+    @classmethod
+    def of(cls, error: ReacquireError) -> "Failure":
+        return cls(error.code, error.detail, error.where)
+
+    def to_json(self) -> str:
+        return json.dumps({"code": self.code, "detail": self.detail, "where": self.where})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Failure":
+        data = json.loads(text)
+        code = data["code"] if data["code"] in every_code() else "internal-error"  # written by a newer version
+        return cls(code, data["detail"], data["where"])
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file of a result: its name, size in bytes, and where its bytes lie in the blob store."""
+
+    name: str
+    size: int
+    sha256: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on a job until the lease ends; ``token`` fences off whoever held it before."""
+
+    id: str
+    token: int
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """Everything that is known about a job. Times are epoch milliseconds of the store's clock, 0 for "not yet"."""
+
+    id: str
+    state: State
+    version: int
+    spec: OperationSpec
+    inputs: tuple[str, ...]
+    created_ms: int
+    token: int = 0
+    attempts: int = 0
+    cancelling: bool = False
+    started_ms: int = 0
+    finished_ms: int = 0
+    expires_ms: int = 0
+    step: int = 0
+    steps: int = 0
+    batch_id: str = ""
+    batch_size: int = 0
+    failure: Failure | None = None
+    artifacts: tuple[Artifact, ...] = field(default=())
+
+    @property
+    def operation(self) -> str:
+        return self.spec.operation
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINISHED
+
+    @classmethod
+    def from_hash(cls, job_id: str, fields: Mapping[str, str]) -> "JobRecord":
+        """The record behind the fields of a Redis hash."""
+        number = {name: int(fields.get(name) or 0) for name in _NUMBERS}
+        return cls(
+            id=job_id,
+            state=fields["state"],  # type: ignore[arg-type]
+            spec=OperationSpec.model_validate_json(fields["spec"]),
+            inputs=tuple(json.loads(fields.get("inputs") or "[]")),
+            cancelling=fields.get("cancel") == "1",
+            batch_id=fields.get("batch_id", ""),
+            failure=Failure.from_json(fields["failure"]) if fields.get("failure") else None,
+            artifacts=tuple(Artifact(**a) for a in json.loads(fields.get("artifacts") or "[]")),
+            **number,
+        )
+
+
+_NUMBERS = (
+    "version", "token", "attempts", "created_ms", "started_ms", "finished_ms", "expires_ms", "step", "steps",
+    "batch_size",
+)  # fmt: skip
+
+
+def new_job_id() -> str:
+    """A fresh, unguessable id; nothing of the request enters it."""
+    return uuid.uuid4().hex
+
+
+def is_job_id(text: str) -> bool:
+    """Whether ``text`` could be an id of ours; all else never reaches a Redis key."""
+    return len(text) == 32 and all(c in "0123456789abcdef" for c in text)

@@ -1,0 +1,235 @@
+"""The truth about jobs: records in Redis, changed only by the transactions of ``scripts``.
+
+Celery may deliver a message twice, late or never; what decides is the claim (lease and fencing token) taken here. Bytes
+are in ``blobs``, messages in ``broker``; workers' heartbeats in ``presence``.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import redis
+
+from reacquire.errors import JobError, OverloadedError
+from reacquire.jobs import scripts
+from reacquire.jobs.config import JobsConfig
+from reacquire.jobs.record import Artifact, Claim, Failure, JobRecord, is_job_id
+from reacquire.jobs.spec import OperationSpec
+from reacquire.jobs.states import State
+
+Held = Literal["held", "cancel", "lost"]
+
+EXHAUSTED = Failure("internal-error", "the job was given up after the workers that ran it had died")
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """A client's key and the fingerprint of the request it stands for."""
+
+    key: str
+    fingerprint: str
+
+    @property
+    def stored_key(self) -> str:
+        """Only a digest is stored: a client may have put anything into its key."""
+        return hashlib.sha256(self.key.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a claimed job stands: ``step`` of ``steps``; step -1 renews the lease and reports nothing."""
+
+    claim: Claim
+    step: int = -1
+    steps: int = 0
+
+
+def connect(config: JobsConfig) -> redis.Redis:
+    """A client whose calls end: bounded connect, read and retry times."""
+    return redis.Redis.from_url(
+        config.redis_url.get_secret_value(),
+        decode_responses=True,
+        socket_timeout=10,
+        socket_connect_timeout=5,
+        health_check_interval=30,
+    )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+class JobStore:
+    """Job records of one key prefix; safe to share between threads.
+
+    Parameters
+    ----------
+    client : redis.Redis
+        A client with ``decode_responses=True``.
+    config : JobsConfig
+        Prefix, lease, limits and times to live.
+    """
+
+    def __init__(self, client: redis.Redis, config: JobsConfig) -> None:
+        self.client: Any = client  # redis-py types every answer as a union of everything
+        self.config = config
+        self._scripts = {
+            name: client.register_script(scripts.PRELUDE + getattr(scripts, name)) for name in scripts.EVERY
+        }
+
+    @property
+    def channel(self) -> str:
+        """Pub/sub channel that carries the id of every job that ends, expires or is deleted."""
+        return f"{self.config.key_prefix}:ends"
+
+    def key(self, name: str) -> str:
+        return f"{self.config.key_prefix}:{name}"
+
+    def _call(self, name: str, *arguments: str | int | float) -> Any:
+        return self._scripts[name](keys=[], args=[self.config.key_prefix, *arguments])
+
+    # -- the service's side -------------------------------------------------------------------------------------
+
+    def create(
+        self, job_id: str, spec: OperationSpec, inputs: Sequence[str], *, idempotency: Idempotency | None = None
+    ) -> tuple[str, bool]:
+        """Enter a job as ``queued``.
+
+        Returns
+        -------
+        tuple[str, bool]
+            The id and True; or, for a repeated idempotent request, the id of the first one and False.
+
+        Raises
+        ------
+        OverloadedError
+            When the queue is full.
+        JobError
+            ``idempotency-mismatch`` when the key was used for another request.
+        """
+        fields = {"operation": spec.operation, "spec": spec.model_dump_json(), "inputs": json.dumps(list(inputs))}
+        flat = [part for pair in fields.items() for part in pair]
+        idem = (idempotency.stored_key, idempotency.fingerprint) if idempotency else ("", "")
+        outcome, found = self._call(
+            "CREATE", job_id, self.config.max_queue, *idem, _ms(self.config.idempotency_ttl_s), *flat
+        )
+        if outcome == "full":
+            raise OverloadedError("the queue is full; try again later", code="overloaded")
+        if outcome == "mismatch":
+            raise JobError("this Idempotency-Key belongs to another request", code="idempotency-mismatch")
+        return found, outcome == "created"
+
+    def get(self, job_id: str) -> JobRecord:
+        """The record of a job.
+
+        Raises
+        ------
+        JobError
+            ``job-not-found``.
+        """
+        fields = self.client.hgetall(self.key(f"job:{job_id}")) if is_job_id(job_id) else {}
+        if not fields or "state" not in fields:
+            raise JobError("there is no such job; results are deleted after a while", code="job-not-found")
+        return JobRecord.from_hash(job_id, fields)
+
+    def cancel(self, job_id: str) -> State:
+        """Cancel a queued job at once, flag a running one; returns the state it was in.
+
+        Raises
+        ------
+        JobError
+            ``job-not-found``.
+        """
+        before: State | None = (
+            self._call("CANCEL", job_id, _ms(self.config.result_ttl_s)) if is_job_id(job_id) else None
+        )
+        if not before:
+            raise JobError("there is no such job", code="job-not-found")
+        return before
+
+    def delete(self, job_id: str) -> bool:
+        """Forget a job; a worker that runs it loses its claim. False when it was unknown."""
+        return is_job_id(job_id) and self._call("DELETE", job_id) == 1
+
+    # -- the worker's side --------------------------------------------------------------------------------------
+
+    def claim(self, ids: Sequence[str], worker: str) -> list[Claim]:
+        """Take those of ``ids`` that are queued; a message seen twice claims nothing the second time."""
+        ids = [i for i in ids if is_job_id(i)]
+        if not ids:
+            return []
+        tokens = self._call("CLAIM", worker, _ms(self.config.lease_s), *ids)
+        return [Claim(i, token) for i, token in zip(ids, tokens, strict=True) if token]
+
+    def touch(self, items: Sequence[Progress]) -> list[Held]:
+        """Renew leases and report progress; says for each job whether it is held, to be cancelled, or lost."""
+        if not items:
+            return []
+        flat = [part for p in items for part in (p.claim.id, p.claim.token, p.step, p.steps)]
+        return self._call("TOUCH", _ms(self.config.lease_s), *flat)
+
+    def set_batch(self, claims: Sequence[Claim], batch_id: str) -> None:
+        """Record which batch a job ran in (why it took as long as it did)."""
+        flat = [part for claim in claims for part in (claim.id, claim.token)]
+        self._call("BATCH", batch_id, len(claims), *flat)
+
+    def succeed(self, claim: Claim, artifacts: Sequence[Artifact]) -> State | None:
+        """Commit a result; the state it led to (``cancelled`` when that was asked for), or None for a stale claim."""
+        return self._finish(claim, "succeed", artifacts=json.dumps([asdict(a) for a in artifacts]))
+
+    def fail(self, claim: Claim, failure: Failure) -> State | None:
+        """Commit an error; None for a stale claim."""
+        return self._finish(claim, "fail", failure=failure)
+
+    def acknowledge_cancel(self, claim: Claim) -> State | None:
+        """The worker has let go of a cancelled job."""
+        return self._finish(claim, "cancel")
+
+    def release(self, claim: Claim) -> State | None:
+        """Give a job back unharmed (a worker shutting down); the attempt does not count."""
+        return self._finish(claim, "requeue")
+
+    def _finish(
+        self, claim: Claim, event: str, *, artifacts: str = "[]", failure: Failure | None = None
+    ) -> State | None:
+        text, code = (failure.to_json(), failure.code) if failure else ("", "")
+        state = self._call("FINISH", claim.id, claim.token, event, _ms(self.config.result_ttl_s), artifacts, text, code)
+        return state or None
+
+    # -- the reconciler's side ----------------------------------------------------------------------------------
+
+    def reap(self) -> Mapping[str, State]:
+        """Take jobs from workers whose lease ran out; the new state by id (``queued`` ones must be sent again)."""
+        flat = self._call(
+            "REAP", self.config.max_attempts, _ms(self.config.result_ttl_s), EXHAUSTED.to_json(), EXHAUSTED.code
+        )
+        return dict(zip(flat[::2], flat[1::2], strict=True))
+
+    def expire(self) -> list[str]:
+        """Move finished jobs past their time to live to ``expired``; the ids whose blobs must go."""
+        return self._call("EXPIRE", _ms(self.config.tombstone_ttl_s))
+
+    def stale(self, age_s: float) -> list[str]:
+        """Queued jobs whose last message is older than ``age_s``, now marked as sent again."""
+        return self._call("STALE", _ms(age_s))
+
+    # -- numbers ------------------------------------------------------------------------------------------------
+
+    def depth(self) -> int:
+        """Jobs waiting."""
+        return int(self.client.zcard(self.key("queued")))
+
+    def running(self) -> int:
+        """Jobs at work."""
+        return int(self.client.zcard(self.key("running")))
+
+    def totals(self) -> Mapping[tuple[str, str], int]:
+        """Jobs ever finished, by (operation, state)."""
+        pairs = self.client.hgetall(self.key("totals"))
+        return {tuple(name.split(" ", 1)): int(n) for name, n in pairs.items()}
+
+    def failures(self) -> Mapping[str, int]:
+        """Jobs ever failed, by error code."""
+        return {code: int(n) for code, n in self.client.hgetall(self.key("failures")).items()}

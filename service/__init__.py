@@ -1,0 +1,1 @@
+"""The API process: checks requests, keeps jobs, answers results. Never imports torch."""

@@ -1,0 +1,37 @@
+"""``create_app``: wiring and lifespan, nothing else."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from reacquire import __version__
+from service import errors
+from service.context import build_context
+from service.middleware import BodyLimit, Envelope
+from service.openapi import DESCRIPTION
+from service.routes import catalogue, health, jobs, operations
+from service.settings import ServiceSettings
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    await app.state.context.watcher.start()
+    yield
+    await app.state.context.watcher.stop()
+
+
+def create_app(settings: ServiceSettings) -> FastAPI:
+    """The API with its own connections; several may live in one process."""
+    app = FastAPI(title="Reacquire", version=__version__, description=DESCRIPTION, lifespan=_lifespan)
+    app.state.context = build_context(settings)
+    errors.install(app)
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(Envelope)  # added last: outermost
+    app.include_router(operations.router, prefix="/v1")
+    app.include_router(jobs.router, prefix="/v1")
+    app.include_router(catalogue.router, prefix="/v1")
+    app.include_router(operations.router, include_in_schema=False)
+    app.include_router(catalogue.problems)
+    app.include_router(health.router)
+    return app

@@ -1,0 +1,58 @@
+"""What handlers need, built once per application and passed in: settings, store, blobs, broker, watcher, metrics."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from reacquire.dicom import Limits
+from reacquire.iap import Vocabulary, load_vocabulary
+from reacquire.jobs.blobs import BlobStore
+from reacquire.jobs.broker import Publisher, celery_app
+from reacquire.jobs.presence import Presence
+from reacquire.jobs.store import JobStore, connect
+from service.metrics import ServiceMetrics
+from service.settings import ServiceSettings
+from service.watch import Watcher
+
+
+@dataclass(frozen=True)
+class Context:
+    """The collaborators of the handlers."""
+
+    settings: ServiceSettings
+    store: JobStore
+    blobs: BlobStore
+    publisher: Publisher
+    presence: Presence
+    watcher: Watcher
+    metrics: ServiceMetrics
+    vocabulary: Vocabulary
+    limits: Limits
+    large_uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+
+
+def build_context(settings: ServiceSettings) -> Context:
+    """Connect lazily: nothing here fails when Redis is down, readiness says so instead."""
+    store = JobStore(connect(settings), settings)
+    presence = Presence(store)
+    return Context(
+        settings=settings,
+        store=store,
+        blobs=BlobStore.open(settings.blob_url),
+        publisher=Publisher(celery_app(settings)),
+        presence=presence,
+        watcher=Watcher(store),
+        metrics=ServiceMetrics(store, presence),
+        vocabulary=load_vocabulary(),
+        limits=Limits(),
+    )
+
+
+async def _context(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+ContextDep = Annotated[Context, Depends(_context)]

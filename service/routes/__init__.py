@@ -1,0 +1,1 @@
+"""The handlers, one module per noun; each parses, calls one function and answers."""

@@ -1,0 +1,201 @@
+"""Claims, leases, fencing, idempotency and limits, against a real Redis."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from reacquire.errors import JobError, OverloadedError
+from reacquire.jobs import OperationSpec, new_job_id
+from reacquire.jobs.record import Artifact, Claim, Failure
+from reacquire.jobs.store import EXHAUSTED, Idempotency, JobStore, Progress
+
+SPEC = OperationSpec(operation="segment")
+ARTIFACT = Artifact("segmentation.dcm", 3, "00", "jobs/x/out/1/00000")
+
+
+def queued(store: JobStore, **kwargs) -> str:
+    return store.create(new_job_id(), SPEC, ["jobs/x/in/00000"], **kwargs)[0]
+
+
+def claimed(store: JobStore) -> Claim:
+    return store.claim([queued(store)], "worker")[0]
+
+
+def let_lease_run_out(store: JobStore, claim: Claim) -> None:
+    store.client.zadd(store.key("running"), {claim.id: 1})
+
+
+def test_one_of_many_workers_gets_the_job(store):
+    job_id = queued(store)
+    with ThreadPoolExecutor(8) as pool:
+        claims = list(pool.map(lambda n: store.claim([job_id], f"worker-{n}"), range(16)))
+    assert sum(len(c) for c in claims) == 1
+
+
+def test_a_second_delivery_of_a_finished_job_claims_nothing(store):
+    claim = claimed(store)
+    store.succeed(claim, [ARTIFACT])
+    assert store.claim([claim.id], "worker") == []
+
+
+def test_a_record_survives_the_round_trip(store):
+    claim = claimed(store)
+    store.set_batch([claim], "b1")
+    store.touch([Progress(claim, 3, 7)])
+    store.succeed(claim, [ARTIFACT])
+    record = store.get(claim.id)
+    assert (record.spec, record.inputs, record.artifacts) == (SPEC, ("jobs/x/in/00000",), (ARTIFACT,))
+    assert (record.step, record.steps, record.batch_id, record.batch_size) == (3, 7, "b1", 1)
+    assert record.created_ms <= record.started_ms <= record.finished_ms < record.expires_ms
+
+
+def test_a_worker_that_lost_its_lease_cannot_commit(store):
+    stale = claimed(store)
+    let_lease_run_out(store, stale)
+    assert store.reap() == {stale.id: "queued"}
+    (fresh,) = store.claim([stale.id], "other")
+    assert fresh.token > stale.token
+    assert store.touch([Progress(stale)]) == ["lost"]
+    assert store.succeed(stale, [ARTIFACT]) is None
+    assert store.fail(stale, Failure("internal-error", "")) is None
+    assert store.get(stale.id).state == "running"
+    assert store.succeed(fresh, [ARTIFACT]) == "succeeded"
+
+
+def test_a_renewed_lease_is_not_reaped(store):
+    claim = claimed(store)
+    let_lease_run_out(store, claim)
+    store.touch([Progress(claim)])
+    assert store.reap() == {}
+
+
+def test_a_job_that_kills_its_workers_fails_in_the_end(store):
+    job_id = queued(store)
+    for attempt in range(store.config.max_attempts):
+        (claim,) = store.claim([job_id], f"worker-{attempt}")
+        let_lease_run_out(store, claim)
+        store.reap()
+    record = store.get(job_id)
+    assert (record.state, record.failure) == ("failed", EXHAUSTED)
+
+
+def test_a_released_job_does_not_count_as_an_attempt(store):
+    claim = claimed(store)
+    assert store.release(claim) == "queued"
+    assert store.get(claim.id).attempts == 0
+
+
+def test_cancelling_a_running_job_wins_over_its_result(store):
+    claim = claimed(store)
+    assert store.cancel(claim.id) == "running"
+    assert store.touch([Progress(claim)]) == ["cancel"]
+    assert store.succeed(claim, [ARTIFACT]) == "cancelled"
+    assert store.get(claim.id).artifacts == ()
+
+
+def test_cancelled_while_its_worker_died_ends_as_cancelled(store):
+    claim = claimed(store)
+    store.cancel(claim.id)
+    let_lease_run_out(store, claim)
+    assert store.reap() == {claim.id: "cancelled"}
+
+
+def test_progress_raises_the_version_and_a_bare_renewal_does_not(store):
+    claim = claimed(store)
+    before = store.get(claim.id).version
+    store.touch([Progress(claim)])
+    assert store.get(claim.id).version == before
+    store.touch([Progress(claim, 1, 2)])
+    assert store.get(claim.id).version == before + 1
+
+
+def test_the_queue_is_bounded(store):
+    store.config = store.config.model_copy(update={"max_queue": 2})
+    queued(store), queued(store)
+    with pytest.raises(OverloadedError) as refusal:
+        queued(store)
+    assert refusal.value.code == "overloaded"
+    assert store.depth() == 2
+
+
+def test_the_same_key_and_request_is_the_same_job(store):
+    idempotency = Idempotency("key", "fingerprint")
+    first, created = store.create(new_job_id(), SPEC, [], idempotency=idempotency)
+    again, created_again = store.create(new_job_id(), SPEC, [], idempotency=idempotency)
+    assert (again, created, created_again) == (first, True, False)
+
+
+def test_concurrent_requests_of_one_key_make_one_job(store):
+    idempotency = Idempotency("key", "fingerprint")
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: store.create(new_job_id(), SPEC, [], idempotency=idempotency), range(16)))
+    assert len({job_id for job_id, _ in made}) == 1
+    assert sum(created for _, created in made) == 1
+
+
+def test_the_same_key_for_another_request_is_refused(store):
+    queued(store, idempotency=Idempotency("key", "one"))
+    with pytest.raises(JobError) as refusal:
+        queued(store, idempotency=Idempotency("key", "two"))
+    assert refusal.value.code == "idempotency-mismatch"
+
+
+def test_a_key_is_free_again_once_its_job_is_deleted(store):
+    first = queued(store, idempotency=Idempotency("key", "one"))
+    assert store.delete(first)
+    assert queued(store, idempotency=Idempotency("key", "two")) != first
+
+
+def test_a_deleted_job_is_unknown_and_its_worker_loses_it(store):
+    claim = claimed(store)
+    assert store.delete(claim.id)
+    assert not store.delete(claim.id)
+    assert store.touch([Progress(claim)]) == ["lost"]
+    assert store.succeed(claim, [ARTIFACT]) is None
+    store.set_batch([claim], "late")
+    with pytest.raises(JobError):
+        store.get(claim.id)
+    assert store.client.keys(store.key("job:*")) == []
+
+
+def test_an_expired_job_keeps_the_fact_and_loses_the_rest(store):
+    claim = claimed(store)
+    store.succeed(claim, [ARTIFACT])
+    store.client.zadd(store.key("finished"), {claim.id: 1})
+    assert store.expire() == [claim.id]
+    record = store.get(claim.id)
+    assert (record.state, record.artifacts, record.inputs) == ("expired", (), ())
+    assert store.client.ttl(store.key(f"job:{claim.id}")) > 0
+    assert store.expire() == []
+
+
+def test_stale_messages_are_named_once_per_period(store):
+    job_id = queued(store)
+    assert store.stale(60) == []
+    time.sleep(0.02)
+    assert store.stale(0.01) == [job_id]
+    assert store.stale(60) == []
+
+
+def test_totals_count_ends_by_operation_and_failures_by_code(store):
+    store.succeed(claimed(store), [])
+    store.fail(claimed(store), Failure("corrupt-pixels", ""))
+    store.cancel(queued(store))
+    assert store.totals() == {("segment", s): 1 for s in ("succeeded", "failed", "cancelled")}
+    assert store.failures() == {"corrupt-pixels": 1}
+
+
+@pytest.mark.parametrize("text", ["", "x", "../../etc", "A" * 32, "0" * 31, "*"])
+def test_what_is_no_id_never_reaches_a_key(store, text):
+    with pytest.raises(JobError) as refusal:
+        store.get(text)
+    assert refusal.value.code == "job-not-found"
+    assert store.claim([text], "worker") == []
+    assert not store.delete(text)
+    with pytest.raises(JobError):
+        store.cancel(text)
+
+
+def test_a_failure_of_a_newer_version_is_still_an_error():
+    assert Failure.from_json('{"code": "from-the-future", "detail": "d", "where": null}').code == "internal-error"

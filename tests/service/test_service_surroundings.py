@@ -1,0 +1,134 @@
+"""Settings, probes, metrics, headers, catalogue and OpenAPI."""
+
+import pytest
+import redis
+from pydantic import ValidationError
+
+from reacquire.iap import load_vocabulary
+from reacquire.jobs.presence import Presence
+from service.settings import ServiceSettings, is_loopback
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    import os
+
+    for name in [n for n in os.environ if n.startswith("REACQUIRE_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])
+def test_without_a_login_only_loopback_is_bound(monkeypatch, host):
+    monkeypatch.setenv("REACQUIRE_HOST", host)
+    with pytest.raises(ValidationError, match="REACQUIRE_ALLOW_UNAUTHENTICATED"):
+        ServiceSettings()
+    monkeypatch.setenv("REACQUIRE_ALLOW_UNAUTHENTICATED", "true")
+    assert ServiceSettings().host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_loopback_needs_no_leave(host):
+    assert is_loopback(host)
+    assert ServiceSettings(host=host).host == host
+
+
+def test_settings_come_from_the_environment_and_mask_the_url(monkeypatch):
+    monkeypatch.setenv("REACQUIRE_REDIS_URL", "redis://:hunter2@h/0")
+    monkeypatch.setenv("REACQUIRE_MAX_QUEUE", "7")
+    settings = ServiceSettings()
+    assert settings.max_queue == 7
+    assert settings.redis_url.get_secret_value() == "redis://:hunter2@h/0"
+    assert "hunter2" not in repr(settings)
+    with pytest.raises(ValidationError):
+        ServiceSettings(no_such_setting=1)
+
+
+def test_live_needs_nothing(client):
+    assert client.get("/livez").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/healthz"])
+def test_ready_lists_named_checks(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert [(c["name"], c["ok"]) for c in answer.json()["checks"]] == [
+        ("redis", True),
+        ("blob-store", True),
+        ("worker", True),
+        ("queue", True),
+    ]
+
+
+def test_without_a_worker_it_is_not_ready(client, store):
+    Presence(store).leave("w")
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["ready"]) == (503, False)
+    assert {c["name"]: c["ok"] for c in answer.json()["checks"]}["worker"] is False
+
+
+def test_without_redis_it_is_alive_but_not_ready(client, app, monkeypatch):
+    def down(*_, **__):
+        raise redis.ConnectionError
+
+    monkeypatch.setattr(app.state.context.store.client, "execute_command", down)
+    assert client.get("/livez").status_code == 200
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/metrics").status_code == 200
+
+
+def test_metrics_name_routes_not_paths(client, slice_):
+    client.post("/segment", files={"dicom": slice_})
+    client.get("/v1/jobs/SECRET")
+    text = client.get("/metrics").text
+    assert 'reacquire_http_requests_total{method="POST"' in text
+    assert 'reacquire_jobs_submitted_total{operation="segment"} 1.0' in text
+    assert 'reacquire_jobs_finished_total{operation="segment",state="succeeded"} 1.0' in text
+    assert 'reacquire_requests_rejected_total{code="job-not-found"} 1.0' in text
+    assert "reacquire_queue_depth 0.0" in text
+    assert "SECRET" not in text
+
+
+@pytest.mark.parametrize(
+    ("given", "echoed"), [("abcd-1234", True), ("x" * 65, False), ("a b c d e", False), ("short", False)]
+)
+def test_a_sound_request_id_is_echoed(client, given, echoed):
+    answer = client.get("/livez", headers={"X-Request-ID": given})
+    assert (answer.headers["x-request-id"] == given) is echoed
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_capabilities_tell_the_vocabulary(client):
+    answer = client.get("/v1/capabilities").json()
+    vocabulary = load_vocabulary()
+    assert [p["keyword"] for p in answer["vocabulary"]["parameters"]] == list(vocabulary.keywords)
+    assert answer["vocabulary"]["sha256"] == vocabulary.sha256
+    assert set(answer["operations"]) == {"counterfactual", "segment", "predict-iap"}
+    assert "1.2.840.10008.1.2.1" in {s["uid"] for s in answer["transfer_syntaxes"]}
+    assert answer["limits"]["body_bytes"] == 2**20
+
+
+def test_models_lists_installed_bundles_and_workers(client):
+    answer = client.get("/v1/models").json()
+    assert answer == {"models": [], "workers": [{"bundle": "fake", "device": "cpu", "busy": 0}]}
+
+
+def test_openapi_has_every_operation_once_with_problems_and_examples(client):
+    document = client.get("/openapi.json").json()
+    assert {
+        "/v1/counterfactual",
+        "/v1/segment",
+        "/v1/predict-iap",
+        "/v1/jobs/{job_id}",
+        "/v1/jobs/{job_id}/result",
+        "/v1/jobs/{job_id}/events",
+        "/v1/jobs/{job_id}/cancel",
+        "/v1/capabilities",
+        "/v1/models",
+        "/livez",
+        "/readyz",
+        "/metrics",
+    } <= set(document["paths"])
+    responses = document["paths"]["/v1/counterfactual"]["post"]["responses"]
+    assert {"200", "202", "413", "415", "422", "503"} <= set(responses)
+    assert "application/problem+json" in responses["422"]["content"]
+    assert "application/dicom" in responses["200"]["content"]

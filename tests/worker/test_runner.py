@@ -1,0 +1,203 @@
+"""From ids to commits on a fake pipeline: isolation, memory, cancel, drain, outages, stale claims."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import redis
+from fakes import FakePipeline, orders
+
+from reacquire.errors import JobError
+from reacquire.jobs import OperationSpec, new_job_id
+from reacquire.jobs.blobs import BlobStore
+from reacquire.jobs.store import JobStore
+from worker.batching import BatchPolicy
+from worker.leases import Leases
+from worker.memory import is_out_of_memory
+from worker.metrics import WorkerMetrics
+from worker.runner import Runner
+
+
+@pytest.fixture
+def pipeline() -> FakePipeline:
+    return FakePipeline()
+
+
+@pytest.fixture
+def returned() -> list[str]:
+    """Ids that the runner sent back to the queue."""
+    return []
+
+
+@pytest.fixture
+def runner(store: JobStore, blobs: BlobStore, pipeline: FakePipeline, returned: list[str]) -> Runner:
+    leases = Leases(store)
+    policy = BatchPolicy(items=16, budget=16_000)
+    return Runner("w", pipeline, store, blobs, leases, policy, WorkerMetrics(), returned.extend, progress_s=0.0)
+
+
+@pytest.fixture
+def submit(store: JobStore, blobs: BlobStore) -> Callable[..., str]:
+    def enter(operation: str = "segment", **what) -> str:
+        job_id = new_job_id()
+        store.create(job_id, OperationSpec(operation=operation), blobs.put_inputs(job_id, [orders(**what)]))
+        return job_id
+
+    return enter
+
+
+def states(store: JobStore, ids: list[str]) -> list[str]:
+    return [store.get(i).state for i in ids]
+
+
+def test_a_job_ends_with_its_artifacts_and_without_its_input(runner, store, blobs, submit):
+    job_id = submit()
+    runner.handle([job_id])
+    record = store.get(job_id)
+    assert record.state == "succeeded"
+    assert [a.name for a in record.artifacts] == ["segmentation-0001.dcm", "preview.png", "result.json"]
+    assert blobs.get(record.artifacts[1].key).startswith(b"\x89PNG")
+    with pytest.raises(JobError):
+        blobs.get(record.inputs[0])
+    assert runner.leases.held == ()
+
+
+def test_jobs_of_one_key_share_a_batch_and_others_do_not(runner, store, pipeline, submit):
+    ids = [submit(), submit("predict-iap"), submit(), submit("predict-iap"), submit()]
+    runner.handle(ids)
+    assert sorted(pipeline.batches) == [2, 3]
+    assert store.get(ids[0]).batch_id == store.get(ids[4]).batch_id != store.get(ids[1]).batch_id
+
+
+def test_the_budget_splits_a_flush(runner, pipeline, submit):
+    runner.handle([submit(cost=6000) for _ in range(5)])
+    assert pipeline.batches == [2, 2, 1]
+
+
+def test_a_message_delivered_twice_runs_once(runner, pipeline, submit):
+    job_id = submit()
+    runner.handle([job_id, job_id])
+    runner.handle([job_id])
+    assert pipeline.batches == [1]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        ({"refuse": "truncated-pixels"}, "truncated-pixels"),
+        ({"fail": "degenerate-image"}, "degenerate-image"),
+        ({"crash_prepare": "SECRET"}, "internal-error"),
+        ({"crash": "SECRET"}, "internal-error"),
+        ({"crash_finish": "SECRET"}, "internal-error"),
+        ({"too_large": True}, "overloaded"),
+    ],
+)
+def test_only_the_item_at_fault_fails(runner, store, submit, spoil, code):
+    ids = [submit(), submit(**spoil), submit(), submit()]
+    runner.handle(ids)
+    assert states(store, ids) == ["succeeded", "failed", "succeeded", "succeeded"]
+    failure = store.get(ids[1]).failure
+    assert failure.code == code
+    assert "SECRET" not in failure.detail
+
+
+def test_out_of_memory_halves_the_batch_until_it_fits(runner, store, pipeline, submit):
+    pipeline.fits = 2
+    ids = [submit() for _ in range(5)]
+    runner.handle(ids)
+    assert set(states(store, ids)) == {"succeeded"}
+    assert pipeline.batches == [5, 2, 3, 1, 2]
+
+
+def test_a_cancelled_item_leaves_between_steps_and_its_mates_go_on(runner, store, blobs, submit):
+    ids = [submit(steps=40, step_s=0.02) for _ in range(3)]
+    thread = threading.Thread(target=runner.handle, args=(ids,))
+    thread.start()
+    while store.get(ids[1]).step < 3:
+        pass
+    assert store.cancel(ids[1]) == "running"
+    thread.join()
+    assert states(store, ids) == ["succeeded", "cancelled", "succeeded"]
+    assert store.get(ids[1]).step < 40
+    assert store.get(ids[0]).step == store.get(ids[0]).steps == 40
+
+
+def test_a_batch_of_cancelled_items_stops_early(runner, store, submit):
+    job_id = submit(steps=1000, step_s=0.01)
+    thread = threading.Thread(target=runner.handle, args=([job_id],))
+    thread.start()
+    while store.get(job_id).step < 2:
+        pass
+    store.cancel(job_id)
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+    assert store.get(job_id).state == "cancelled"
+
+
+def test_a_draining_worker_hands_its_jobs_back(runner, store, submit, returned):
+    ids = [submit(steps=1000, step_s=0.01)]
+    thread = threading.Thread(target=runner.handle, args=(ids,))
+    thread.start()
+    while store.get(ids[0]).step < 2:
+        pass
+    runner.leases.draining.set()
+    thread.join(timeout=5)
+    late = submit()
+    runner.handle([late])
+    assert returned == [*ids, late]
+    assert states(store, [*ids, late]) == ["queued", "queued"]
+    assert store.get(ids[0]).attempts == 0
+
+
+def test_a_job_deleted_meanwhile_leaves_no_file(runner, store, blobs, submit, tmp_path):
+    job_id = submit(steps=20, step_s=0.02)
+    thread = threading.Thread(target=runner.handle, args=([job_id],))
+    thread.start()
+    while store.get(job_id).step < 2:
+        pass
+    store.delete(job_id)
+    blobs.drop_job(job_id)
+    thread.join()
+    assert [p for p in (tmp_path / "blobs").rglob("*") if p.is_file()] == []
+
+
+def test_a_stale_claim_writes_no_second_result(runner, store, blobs, submit):
+    job_id = submit(steps=20, step_s=0.02)
+    thread = threading.Thread(target=runner.handle, args=([job_id],))
+    thread.start()
+    while store.get(job_id).step < 2:
+        pass
+    store.client.zadd(store.key("running"), {job_id: 1})
+    assert store.reap() == {job_id: "queued"}
+    (fresh,) = store.claim([job_id], "other")
+    thread.join()
+    assert store.get(job_id).state == "running"
+    result = blobs.put_artifacts(fresh, {"a.dcm": b"only one"})
+    assert store.succeed(fresh, result) == "succeeded"
+    assert store.get(job_id).artifacts == tuple(result)
+
+
+def test_an_outage_leaves_the_job_to_its_lease(runner, store, submit, monkeypatch):
+    job_id = submit()
+
+    def unreachable(*args, **kwargs):
+        raise redis.ConnectionError("down")
+
+    monkeypatch.setattr(store, "succeed", unreachable)
+    runner.handle([job_id])
+    assert store.get(job_id).state == "running"
+    assert runner.leases.held == ()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("shape mismatch"), False),
+        (ValueError("can't allocate memory"), False),
+    ],
+)
+def test_out_of_memory_is_recognised(error, expected):
+    assert is_out_of_memory(error) is expected

@@ -1,0 +1,115 @@
+"""The thread beside the computation: heartbeat, leases, ready file, reconciler, and the decision to give up.
+
+The solo pool computes in the consumer's own thread, so nothing else in the process could renew a lease.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import redis
+import structlog
+
+from reacquire.jobs.config import JobsConfig
+from reacquire.jobs.logs import describe
+from reacquire.jobs.presence import Presence, WorkerInfo
+from worker import memory
+from worker.leases import Leases
+from worker.metrics import WorkerMetrics
+from worker.reconciler import Reconciler
+
+log = structlog.get_logger("worker")
+
+EXIT_STUCK = 75  # EX_TEMPFAIL of sysexits: whoever supervises starts a new one
+
+
+class Pulse(threading.Thread):
+    """Beats until ``stop``; every step of a beat is tried even when the one before it failed."""
+
+    def __init__(
+        self,
+        config: JobsConfig,
+        info: WorkerInfo,
+        *,
+        presence: Presence,
+        leases: Leases,
+        reconciler: Reconciler,
+        metrics: WorkerMetrics,
+        ready_file: Path | None = None,
+    ) -> None:
+        super().__init__(name="pulse", daemon=True)
+        self._config, self._info = config, info
+        self._presence, self._leases, self._reconciler = presence, leases, reconciler
+        self._metrics, self._ready_file = metrics, ready_file
+        self._stop_event = threading.Event()
+        self._waiting_since: float | None = None
+        self.period_s = min(config.lease_s / 4, config.worker_stale_s / 4, 5.0)
+
+    def run(self) -> None:
+        while not self._stop_event.is_set():
+            self.beat()
+            self._stop_event.wait(self.period_s)
+
+    def beat(self) -> None:
+        """One heartbeat."""
+        for step in (self._renew, self._announce, self._reconcile, self._touch_ready_file):
+            self._try(step)
+        self._metrics.gpu_memory.set(memory.device_bytes())
+        if self._leases.oldest_s() > self._config.job_timeout_s:
+            self._give_up("a job exceeded its time", self._leases.oldest_s())
+        if self._starved():
+            self._give_up("jobs wait and none of them arrives", self._leases.hungry_s())
+
+    def _starved(self) -> bool:
+        """Whether jobs have waited for long beside this idle worker: its consumer must be dead (celery/celery#8030).
+
+        The reconciler has sent their messages again meanwhile, so a worker that consumes would have had one.
+        """
+        patience_s = 3 * self._config.republish_s
+        if self._depth() == 0:
+            self._waiting_since = None
+            return False
+        self._waiting_since = self._waiting_since or time.monotonic()
+        return min(time.monotonic() - self._waiting_since, self._leases.hungry_s()) > patience_s
+
+    def _depth(self) -> int:
+        try:
+            return self._reconciler.store.depth()
+        except redis.RedisError:
+            return 0
+
+    @staticmethod
+    def _give_up(reason: str, seconds: float) -> None:
+        log.error("giving up this process", reason=reason, seconds=round(seconds))
+        os._exit(EXIT_STUCK)  # the computing thread may never come back, so no orderly way out exists
+
+    def stop(self) -> None:
+        """Stop beating and say good-bye, so that readiness does not have to wait for silence."""
+        self._stop_event.set()
+        self.join(timeout=5)
+        self._try(lambda: self._presence.leave(self._info.name))
+        if self._ready_file is not None:
+            self._ready_file.unlink(missing_ok=True)
+
+    def _renew(self) -> None:
+        self._leases.renew()
+
+    def _announce(self) -> None:
+        self._presence.beat(replace(self._info, busy=len(self._leases.held)))
+
+    def _reconcile(self) -> None:
+        self._reconciler.tick(self._info.name, self.period_s)
+
+    def _touch_ready_file(self) -> None:
+        if self._ready_file is not None:
+            self._ready_file.write_text(str(int(time.time())), encoding="ascii")
+
+    @staticmethod
+    def _try(step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:  # an outage of Redis or storage: the next beat tries again
+            log.warning("heartbeat step failed", error=describe(error))

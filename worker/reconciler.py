@@ -1,0 +1,51 @@
+"""Puts right what a crash left behind: leases that ran out, messages that died with a worker, results past their time.
+
+Any worker may run it and one does per period; each step is safe to repeat.
+"""
+
+from dataclasses import dataclass
+
+import structlog
+
+from reacquire.jobs.blobs import BlobStore
+from reacquire.jobs.broker import URGENT, Publisher
+from reacquire.jobs.presence import Presence
+from reacquire.jobs.store import JobStore
+
+log = structlog.get_logger("worker")
+
+
+@dataclass(frozen=True)
+class Reconciler:
+    """One pass over the job store on behalf of all workers."""
+
+    store: JobStore
+    presence: Presence
+    publisher: Publisher
+    blobs: BlobStore
+
+    def tick(self, name: str, period_s: float) -> bool:
+        """Reconcile if it is this worker's turn; whether it was."""
+        if not self.presence.take_turn(name, period_s):
+            return False
+        self._take_over()
+        self._resend()
+        for job_id in self.store.expire():
+            self.blobs.drop_job(job_id)
+        return True
+
+    def _take_over(self) -> None:
+        """Jobs whose worker fell silent go back to the front of the queue, or end when they have killed too many."""
+        for job_id, state in self.store.reap().items():
+            log.warning("lease ran out", job=job_id, now=state)
+            if state == "queued":
+                self.publisher.publish([job_id], priority=URGENT)
+            else:
+                self.blobs.drop_job(job_id)
+
+    def _resend(self) -> None:
+        """Messages can die with the worker that had prefetched them; a second copy of a message does no harm."""
+        if self.presence.bury():
+            self.publisher.publish(self.store.stale(0), priority=URGENT)
+        elif self.publisher.waiting() == 0:
+            self.publisher.publish(self.store.stale(self.store.config.republish_s))

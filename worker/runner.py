@@ -1,0 +1,232 @@
+"""From job ids to committed results: claim, prepare, batch, run, finish; each item succeeds or fails alone.
+
+celery-batches acknowledges messages whatever happens here, so every path below ends in a commit to the store, or leaves
+the lease to run out so that another worker takes over. Nothing raises out of ``handle``.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
+
+import obstore.exceptions
+import redis
+import structlog
+
+from reacquire.errors import OverloadedError, ReacquireError
+from reacquire.jobs.blobs import BlobStore
+from reacquire.jobs.logs import describe
+from reacquire.jobs.record import Claim, Failure
+from reacquire.jobs.spec import OperationSpec
+from reacquire.jobs.store import JobStore, Progress
+from worker import memory
+from worker.batching import Batcher, BatchPolicy
+from worker.leases import Leases
+from worker.metrics import WorkerMetrics
+from worker.settle import Settler
+
+log = structlog.get_logger("worker")
+
+OUTAGES = (redis.RedisError, obstore.exceptions.BaseError)  # the lease runs out and the job is tried again
+
+
+class Pipeline(Protocol):
+    """What the worker needs of ``reacquire.engine.Pipeline``."""
+
+    def prepare(self, spec: OperationSpec, files: Sequence[bytes]) -> Any: ...
+
+    def run(
+        self, works: Sequence[Any], on_step: Callable[[int, int], Collection[int]] | None = None
+    ) -> list[Any | ReacquireError | None]: ...
+
+    def finish(self, work: Any, raw: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Item:
+    """A claimed job, ready for the networks."""
+
+    claim: Claim
+    operation: str
+    work: Any
+
+    @property
+    def batch_key(self) -> tuple:
+        return (self.operation, self.work.batch_key)
+
+    @property
+    def pixels_cost(self) -> int:
+        return int(self.work.pixels_cost)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs jobs on one pipeline, one batch at a time.
+
+    ``republish`` sends ids back to the queue; it is used when the worker drains.
+    """
+
+    name: str
+    pipeline: Pipeline
+    store: JobStore
+    blobs: BlobStore
+    leases: Leases
+    policy: BatchPolicy
+    metrics: WorkerMetrics
+    republish: Callable[[Iterable[str]], None]
+    progress_s: float = 0.25
+    clock: Callable[[], float] = time.monotonic
+
+    @property
+    def settler(self) -> Settler:
+        return Settler(self.pipeline, self.store, self.blobs, self.leases, self.metrics, self.republish)
+
+    def handle(self, ids: Sequence[str]) -> None:
+        """Run what can be claimed of ``ids``; returns when all of it is settled."""
+        self.leases.feed()
+        batcher: Batcher[Item] = Batcher(self.policy)
+        unique = list(dict.fromkeys(ids))
+        for position, job_id in enumerate(unique):
+            if self.leases.draining.is_set():
+                self._hand_back(unique[position:])
+                break
+            item = self._take(job_id)
+            full = batcher.offer(item) if item else None
+            if full:
+                self._run(full)
+        for batch in batcher.drain():
+            self._run(batch)
+        self.leases.feed()
+
+    def _hand_back(self, ids: Sequence[str]) -> None:
+        try:
+            self.republish(ids)
+        except Exception as error:  # the reconciler of another worker sends them again
+            log.warning("messages not handed back", count=len(ids), error=describe(error))
+
+    def _take(self, job_id: str) -> Item | None:
+        """Claim and prepare one job; None when there is nothing (more) to do for it."""
+        try:
+            claims = self.store.claim([job_id], self.name)
+            if not claims:
+                return None
+            self.leases.add(claims[0])
+            return self._prepare(claims[0])
+        except OUTAGES as error:
+            log.warning("job left to its lease", job=job_id, error=describe(error))
+            self._forget(job_id)
+            return None
+
+    def _forget(self, job_id: str) -> None:
+        for claim in self.leases.held:
+            if claim.id == job_id:
+                self.leases.remove(claim)
+
+    def _prepare(self, claim: Claim) -> Item | None:
+        started = self.clock()
+        try:
+            record = self.store.get(claim.id)
+            wait_s = (record.started_ms - record.created_ms) / 1000
+            self.metrics.queue_wait.labels(record.operation).observe(max(0.0, wait_s))
+            work = self.pipeline.prepare(record.spec, [self.blobs.get(key) for key in record.inputs])
+        except ReacquireError as error:
+            self.settler.fail(claim, Failure.of(error))
+            return None
+        except OUTAGES:
+            raise
+        except Exception as error:  # a fault of ours in one job must not reach its batch mates
+            self.settler.fail(claim, as_failure(error, claim))
+            return None
+        self.metrics.prepare.labels(record.operation).observe(self.clock() - started)
+        return Item(claim, record.operation, work)
+
+    def _run(self, batch: Sequence[Item]) -> None:
+        """Compute one batch and settle every item of it."""
+        batch_id = uuid.uuid4().hex[:12]
+        operation = batch[0].operation
+        self.metrics.batch_size.labels(operation).observe(len(batch))
+        started = self.clock()
+        try:
+            self.store.set_batch([item.claim for item in batch], batch_id)
+        except redis.RedisError as error:
+            log.warning("batch not recorded", batch=batch_id, error=describe(error))
+        raws = self._compute(batch)
+        seconds = self.clock() - started
+        self.metrics.compute.labels(operation).observe(seconds)
+        log.info("batch ran", batch=batch_id, operation=operation, size=len(batch), seconds=round(seconds, 3))
+        for item, raw in zip(batch, raws, strict=True):
+            self._settle(item, raw)
+
+    def _settle(self, item: Item, raw: Any) -> None:
+        try:
+            self.settler.settle(item.claim, item.operation, item.work, raw)
+        except OUTAGES as error:
+            log.warning("job left to its lease", job=item.claim.id, error=describe(error))
+        finally:
+            self.leases.remove(item.claim)
+
+    def _compute(self, batch: Sequence[Item]) -> list[Any]:
+        """One entry per item: the networks' raw result, an error, or None for an item that was dropped.
+
+        Memory ran out: both halves are tried. Anything else unforeseen: each item is tried alone, so that only the
+        one that causes it fails.
+        """
+        raws, trouble = self._attempt(batch)
+        if trouble is None:
+            return raws
+        too_large = trouble["out_of_memory"]
+        if too_large:
+            self.metrics.out_of_memory.inc()
+            memory.release()
+        if len(batch) == 1:
+            return [
+                OverloadedError("this job needs more memory than the worker has; send fewer slices", code="overloaded")
+                if too_large
+                else ReacquireError("the networks failed on this input")
+            ]
+        cuts = [0, len(batch) // 2, len(batch)] if too_large else list(range(len(batch) + 1))
+        parts = [batch[a:b] for a, b in pairwise(cuts)]
+        return [raw for part in parts for raw in self._compute(part)]
+
+    def _attempt(self, batch: Sequence[Item]) -> tuple[list[Any], dict[str, Any] | None]:
+        """Run once. The error is reduced to a description here: its traceback would keep the batch's tensors alive."""
+        active = [item for item in batch if not self._must_drop(item)]
+        positions = {id(item): index for index, item in enumerate(active)}
+        try:
+            results = self.pipeline.run([item.work for item in active], self._watch(active)) if active else []
+        except Exception as error:
+            trouble = {"out_of_memory": memory.is_out_of_memory(error), **describe(error)}
+            log.warning("batch failed", size=len(active), error=trouble)
+            return [], trouble
+        return [results[positions[id(item)]] if id(item) in positions else None for item in batch], None
+
+    def _must_drop(self, item: Item) -> bool:
+        return self.leases.draining.is_set() or self.leases.verdict(item.claim) != "held"
+
+    def _watch(self, active: Sequence[Item]) -> Callable[[int, int], Collection[int]]:
+        """The networks' ``on_step``: reports progress at a bounded rate, answers with the items to let go."""
+        last = float("-inf")
+
+        def on_step(done: int, total: int) -> Collection[int]:
+            nonlocal last
+            now = self.clock()
+            self.metrics.steps.labels(active[0].operation).inc()
+            if now - last >= self.progress_s or done == total:
+                last = now
+                try:
+                    self.leases.report([Progress(i.claim, done, total) for i in active if not self._must_drop(i)])
+                except redis.RedisError as error:  # the next report, or the commit, finds out
+                    log.warning("progress not reported", error=describe(error))
+            return {index for index, item in enumerate(active) if self._must_drop(item)}
+
+        return on_step
+
+
+def as_failure(error: BaseException, claim: Claim) -> Failure:
+    """What the user is told of an unforeseen error: nothing of its text, which may quote the data."""
+    log.error("job failed unexpectedly", job=claim.id, error=describe(error))
+    if memory.is_out_of_memory(error):
+        return Failure("overloaded", "this job needs more memory than the worker has; send fewer slices")
+    return Failure("internal-error", "the job failed for a reason that was not foreseen; it has been logged")
