@@ -5,6 +5,7 @@ and the blobs live differs. No child outlives this process, even when it is kill
 """
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -162,9 +163,10 @@ def _supervise(stack: Stack, options: ServeOptions, env: Mapping[str, str]) -> i
 
 
 def _ready(options: ServeOptions) -> bool:
+    """Whether a job sent now would be worked on: every check of /readyz holds, the worker's too."""
     host = "127.0.0.1" if options.host in ("0.0.0.0", "::", "localhost") else options.host
     try:
         with urllib.request.urlopen(f"http://{host}:{options.port}/readyz", timeout=1) as answer:
-            return bool(answer.status == 200)
+            return all(check["ok"] for check in json.load(answer)["checks"])
     except (urllib.error.URLError, OSError):
         return False

@@ -44,7 +44,7 @@ def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes]) ->
         if process.poll() is not None:
             raise SystemExit(f"reacquire serve ended with status {process.returncode}")
         with suppress(httpx.TransportError):
-            if client.get("/readyz").status_code == 200:
+            if all(check["ok"] for check in client.get("/readyz").json()["checks"]):
                 return
         time.sleep(0.1)
     raise SystemExit(f"the service was not ready within {READY_WITHIN_S:.0f} s")

@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import kombu.exceptions
 import structlog
 
 from reacquire.dicom import inspect, order_series, unpack
@@ -84,8 +83,8 @@ def fingerprint(spec: OperationSpec, files: Sequence[bytes]) -> str:
 
 
 def publish(context: Context, job_id: str) -> None:
-    """Wake the workers. A broker that can't be reached delays the job until the reconciler sends it again."""
+    """Wake the workers. Whatever goes wrong only delays the job: it is entered, and the reconciler sends it again."""
     try:
         context.publisher.publish([job_id])
-    except (kombu.exceptions.OperationalError, OSError) as error:
+    except Exception as error:
         log.warning("message not sent; the reconciler will", job=job_id, error=describe(error))

@@ -60,6 +60,7 @@ def main() -> int:
 
         device = pick_device(settings.device)
         pipeline = load_pipeline(settings.bundle, device=device)
+        pipeline.warm()
     except BundleError as error:
         refuse(error.detail)
     from worker.app import serve

@@ -22,7 +22,7 @@ from reacquire.engine.work import Outcome, Raw, Work
 from reacquire.errors import InputError, ReacquireError
 from reacquire.iap import Value, Vocabulary, resolve_target
 from reacquire.imaging import Preprocessing
-from reacquire.jobs.spec import OperationSpec
+from reacquire.jobs.spec import OperationSpec, Options
 from reacquire.metrics import dice, ssim
 
 OnStep = Callable[[int, int], Collection[int]]
@@ -47,6 +47,14 @@ class Pipeline:
     editor: Editor
     device: str = "cpu"
     slices_per_batch: int = 16
+
+    def warm(self) -> None:
+        """Run every network once, so that the first request does not pay for lazy set-up."""
+        size = self.preprocessing.size
+        blank = torch.zeros(1, 1, size, size, device=self.device)
+        self.predictor.outputs(blank)
+        self.segmenter.logits(blank)
+        self.editor.edit(blank, [{}], [0], Settings.of(Options(steps=1), self.editor.setup))
 
     def prepare(self, spec: OperationSpec, files: Sequence[bytes]) -> Work:
         """Read, check and normalise the slices of one series.

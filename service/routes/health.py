@@ -1,4 +1,8 @@
-"""Probes and metrics. Live: the process turns. Ready: a job sent now would be worked on."""
+"""Probes and metrics. Live: the process turns. Ready: it can take jobs and hand out results.
+
+A missing worker or a full queue is reported but does not make this process unready: results of finished jobs must stay
+within reach, and a job that is accepted waits for a worker.
+"""
 
 from collections.abc import Callable
 
@@ -17,10 +21,11 @@ router = APIRouter(tags=["health"])
 
 
 class Check(BaseModel):
-    """One named check of readiness."""
+    """One named check; only the ``required`` ones decide readiness."""
 
     name: str
     ok: bool
+    required: bool
     detail: str
 
 
@@ -61,15 +66,18 @@ CHECKS: dict[str, Callable[[Context], str]] = {
 }
 
 
+REQUIRED = frozenset({"redis", "blob-store"})
+
+
 def run_check(name: str, context: Context) -> Check:
     """One check; whatever goes wrong in it is its result."""
     try:
-        return Check(name=name, ok=True, detail=CHECKS[name](context))
+        return Check(name=name, ok=True, required=name in REQUIRED, detail=CHECKS[name](context))
     except LookupError as error:
-        return Check(name=name, ok=False, detail=str(error))
+        return Check(name=name, ok=False, required=name in REQUIRED, detail=str(error))
     except Exception as error:  # the point of a check
         log.warning("readiness check failed", check=name, error=describe(error))
-        return Check(name=name, ok=False, detail="cannot be reached")
+        return Check(name=name, ok=False, required=name in REQUIRED, detail="cannot be reached")
 
 
 @router.get("/livez", summary="The process turns")
@@ -77,10 +85,10 @@ async def livez() -> dict[str, str]:
     return {"status": "ok", "version": __version__}
 
 
-@router.get("/readyz", response_model=Readiness, summary="A job sent now would be worked on")
+@router.get("/readyz", response_model=Readiness, summary="Jobs can be taken and results handed out")
 def readyz(context: ContextDep) -> Response:
     checks = [run_check(name, context) for name in CHECKS]
-    answer = Readiness(ready=all(c.ok for c in checks), checks=checks)
+    answer = Readiness(ready=all(c.ok for c in checks if c.required), checks=checks)
     return JSONResponse(answer.model_dump(), 200 if answer.ready else 503)
 
 

@@ -59,7 +59,7 @@ def begin(command: list[str], port: int, tmp_path: Path, **environment: str) -> 
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         try:
-            if client.get("/readyz").status_code == 200:
+            if all(check["ok"] for check in client.get("/readyz").json()["checks"]):
                 return Served(process, client, log)
         except httpx.TransportError:
             pass
