@@ -1,16 +1,15 @@
 """A bundle of small networks with random weights, packed by the project's own packing: real in all but skill."""
 
-import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
-from reacquire.bundles.manifest import DiffusionSetup
-from reacquire.iap import Encoding, load_vocabulary
+from reacquire.iap import Categorical, Encoding, load_vocabulary
+from reacquire.imaging import Preprocessing
 from reacquire.networks import (
     DENOISERS,
-    DenoiserConfig,
     PredictorConfig,
     SegmenterConfig,
     build_denoiser,
@@ -18,49 +17,68 @@ from reacquire.networks import (
     build_segmenter,
     parameter_count,
 )
-from training.pack import Card, pack_bundle
+from training.pack import Card, Sampling, pack_bundle
+from training.record import DiffusionRecord, RunRecord, write_record
 
 LICENCE = Path(__file__).resolve().parents[1] / "LICENSE"
-ENCODING = Encoding(load_vocabulary())
+BUILDERS = {"denoiser": build_denoiser, "predictor": build_predictor, "segmenter": build_segmenter}
+DIFFUSION = {
+    "paired": DiffusionRecord("paired", "paper_cosine", 1000, 0.2, 600),
+    "sdedit": DiffusionRecord("sdedit", "paper_cosine", 1000, None, 49),
+}
+SAMPLING = {"paired": Sampling("ddim", 2, 1.0), "sdedit": Sampling("ancestral", 2, 3.0)}
 
 
-def tiny_configs(method: str = "paired") -> dict:
+def tiny_configs(method: str) -> dict:
     """Configurations of the three networks, as small as their architecture goes."""
-    paired = method == "paired"
-    preset = DENOISERS["default" if paired else "paper"].to_dict()
+    preset = DENOISERS["default" if method == "paired" else "paper"]
     shape = {"channels": (8, 8, 16), "attention_levels": (False, False, True), "head_channels": 8, "norm_groups": 4}
-    token = {"token_width": 8} if paired else {}
+    token = {"token_width": 8} if method == "paired" else {}
     return {
-        "denoiser": DenoiserConfig.from_dict({**preset, **shape, **token, "residual_blocks": 1}),
-        "predictor": PredictorConfig(outputs=ENCODING.width, channels=(8, 8, 8, 8)),
+        "denoiser": replace(preset, **shape, **token, residual_blocks=1),
+        "predictor": PredictorConfig(outputs=preset.condition_width, channels=(8, 8, 8, 8)),
         "segmenter": SegmenterConfig(channels=(4, 8, 16)),
     }
 
 
-def pack_tiny(folder: Path, method: str = "paired", *, name: str = "tiny") -> Path:
-    """Write runs and pack them; returns the bundle's folder."""
-    builders = {"denoiser": build_denoiser, "predictor": build_predictor, "segmenter": build_segmenter}
-    runs = {}
-    for network_name, config in tiny_configs(method).items():
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            network = builders[network_name](config)
-            for weight in network.parameters():  # the zero-initialised output would make every edit the identity
-                torch.nn.init.normal_(weight, std=0.05) if weight.ndim > 1 else None
-        runs[network_name] = run = folder / "runs" / network_name
-        run.mkdir(parents=True)
-        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, run / "weights.safetensors")
-        summary = {"preset": "tiny", "network": config.to_dict(), "parameters": parameter_count(network)}
-        (run / "network.json").write_text(json.dumps(summary))
-    setup = DiffusionSetup(
-        method=method,
-        schedule="paper_cosine",
-        spread=0.2 if method == "paired" else None,
-        sampler="ddim" if method == "paired" else "ancestral",
-        start=600 if method == "paired" else 49,
-        steps=2,
-        guidance_scale=1.0 if method == "paired" else 3.0,
+def tiny_run(folder: Path, model: str, method: str = "paired", *, unseen: dict | None = None, **facts) -> Path:
+    """A run folder with random weights and the record of a run that saw everything but ``unseen``."""
+    config = tiny_configs(method)[model]
+    encoding = Encoding(load_vocabulary(), "default" if method == "paired" else "paper")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = BUILDERS[model](config)
+        for weight in network.parameters():  # the zero-initialised output would make every edit the identity
+            torch.nn.init.normal_(weight, std=0.05) if weight.ndim > 1 else None
+    folder.mkdir(parents=True)
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "weights.safetensors")
+    seen = {
+        p.keyword: {str(c): 0 if c in (unseen or {}).get(p.keyword, ()) else 9 for c in p.categories}
+        for p in encoding.parameters
+        if isinstance(p, Categorical)
+    }
+    record = RunRecord(
+        model=model,
+        preset="tiny",
+        seed=0,
+        steps=0,
+        network=config.to_dict(),
+        parameters=parameter_count(network),
+        vocabulary=encoding.vocabulary.sha256,
+        layout=encoding.layout,
+        preprocessing=Preprocessing().to_dict(),
+        cohort="0" * 64,
+        synthetic=True,
+        seen=seen,
+        diffusion=DIFFUSION[method] if model == "denoiser" else None,
     )
+    write_record(folder, replace(record, **facts))
+    return folder
+
+
+def pack_tiny(folder: Path, method: str = "paired", *, name: str = "tiny", unseen: dict | None = None) -> Path:
+    """Write runs and pack them; returns the bundle's folder."""
+    runs = {model: tiny_run(folder / "runs" / model, model, method, unseen=unseen) for model in BUILDERS}
     card = Card(name, "0.0.1", "random weights for tests", "2026-01-01")
-    pack_bundle(folder / name, card, runs, setup, metrics={}, licence_file=LICENCE)
+    pack_bundle(folder / name, card, runs, SAMPLING[method], metrics={}, licence_file=LICENCE)
     return folder / name

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, max_pool2d
+from torch.nn.functional import avg_pool2d
 
 from reacquire.iap import Encoding
 from reacquire.networks import Condition
@@ -28,8 +28,8 @@ class Batch(NamedTuple):
 class Batches:
     """Draws batches of one split.
 
-    ``pool`` shrinks the slices by an integer factor (the coarse phase of training); slices are mirrored left-right at
-    random. With ``paired`` the source is another slice of the same pair group, else the target itself.
+    ``pool`` shrinks the slices by an integer factor (the coarse phase of training); with ``mirror`` they are flipped
+    left-right at random. With ``paired`` the source is another slice of the same pair group, else the target itself.
     """
 
     cache: SliceCache
@@ -39,6 +39,7 @@ class Batches:
     seed: int
     pool: int = 1
     paired: bool = False
+    mirror: bool = True
 
     def __post_init__(self) -> None:
         if len(self.rows) < self.batch_size:
@@ -61,7 +62,7 @@ class Batches:
         chosen = [self.rows[i] for i in order[position * self.batch_size :][: self.batch_size]]
         rng = np.random.default_rng([self.seed, 1, step])
         sources = [self._source(row, rng) for row in chosen]
-        flip = rng.random(self.batch_size) < 0.5
+        flip = (rng.random(self.batch_size) < 0.5) & self.mirror
         return Batch(
             self._images([row.index for row in chosen], flip),
             Condition.stack([self.encoding.encode(row.iap) for row in chosen]),
@@ -79,8 +80,8 @@ class Batches:
         return avg_pool2d(stack, self.pool) if self.pool > 1 else stack
 
     def _labels(self, indices: list[int], flip: np.ndarray) -> Tensor:
-        stack = torch.from_numpy(_mirrored(self.cache.labels, indices, flip).astype(np.float32))[:, None]
-        return (max_pool2d(stack, self.pool) if self.pool > 1 else stack)[:, 0].long()
+        stack = torch.from_numpy(_mirrored(self.cache.labels, indices, flip).astype(np.int64))
+        return stack[:, self.pool // 2 :: self.pool, self.pool // 2 :: self.pool]  # a cell has the label of its centre
 
 
 def _mirrored(array: np.ndarray, indices: list[int], flip: np.ndarray) -> np.ndarray:

@@ -4,23 +4,24 @@ The cache holds what training touches at every step: normalised slices (float16)
 has them noiseless truths. It is built once and never altered; there are no pickles in it.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from PIL import Image
 
-from reacquire.dicom import read_slice
+from reacquire.dicom import SliceImage, read_slice
 from reacquire.iap import load_vocabulary
 from reacquire.imaging import Preprocessing
 
 Split = Literal["train", "val", "test"]
-FORMAT = "reacquire-cache/1"
+FORMAT = "reacquire-cache/2"
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,18 @@ class SliceCache:
     images : (N, S, S) float16, percentile-normalised
     labels : (N, S, S) uint8, 0 background, 1 breast without fibroglandular tissue, 2 fibroglandular tissue
     cleans : (N, S, S) float16, noiseless truth on the scale of ``images``; None when the cohort has none
+    preprocessing : ``Preprocessing.to_dict`` of what made them
+    cohort : sha256 of the cohort's manifest
+    synthetic : whether every file of the cohort is marked as synthetic
     """
 
     rows: tuple[Row, ...]
     images: NDArray[np.float16]
     labels: NDArray[np.uint8]
     cleans: NDArray[np.float16] | None
+    preprocessing: dict[str, Any]
+    cohort: str
+    synthetic: bool
 
     def split(self, name: Split) -> tuple[Row, ...]:
         return tuple(row for row in self.rows if row.split == name)
@@ -68,7 +75,8 @@ def open_cache(folder: Path) -> SliceCache:
     images, labels = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "labels"))
     truth = folder / "cleans.npy"
     cleans = np.load(truth, mmap_mode="r") if truth.exists() else None
-    return SliceCache(tuple(Row(**row) for row in index["rows"]), images, labels, cleans)
+    rows = tuple(Row(**row) for row in index["rows"])
+    return SliceCache(rows, images, labels, cleans, index["preprocessing"], index["cohort"], index["synthetic"])
 
 
 def build_cache(
@@ -88,30 +96,38 @@ def build_cache(
     if (folder / "index.json").exists():
         raise FileExistsError(f"{folder} holds a cache already; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    lines = (cohort / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
-    entries = [json.loads(line) for line in lines]
+    manifest = cohort / "manifest.jsonl"
+    entries = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
     shape = (len(entries), preprocessing.size, preprocessing.size)
     images = open_memmap(folder / "images.npy", mode="w+", dtype=np.float16, shape=shape)
     labels = open_memmap(folder / "labels.npy", mode="w+", dtype=np.uint8, shape=shape)
     truth = all(entry["clean"] for entry in entries)
     cleans = open_memmap(folder / "cleans.npy", mode="w+", dtype=np.float16, shape=shape) if truth else None
-    rows = []
+    rows, synthetic = [], True
     for i, entry in enumerate(progress(entries)):
-        images[i], labels[i], clean, iap = _read_entry(cohort, entry, preprocessing)
+        slice_ = read_slice((cohort / entry["file"]).read_bytes(), allow_synthetic=True)
+        synthetic &= slice_.header.synthetic
+        images[i], labels[i], clean = _at_model_size(cohort, entry, slice_, preprocessing)
         if cleans is not None:
             cleans[i] = clean
+        iap = load_vocabulary().recognise(slice_.iap)
         rows.append(Row(i, entry["woman"], entry["split"], entry["pair_group"], iap))
     for array in (images, labels, cleans):
         if array is not None:
             array.flush()
-    index = {"format": FORMAT, "preprocessing": preprocessing.sha256, "rows": [asdict(row) for row in rows]}
+    index = {
+        "format": FORMAT,
+        "preprocessing": preprocessing.to_dict(),
+        "cohort": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+        "synthetic": synthetic,
+        "rows": [asdict(row) for row in rows],
+    }
     (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
-    return SliceCache(tuple(rows), images, labels, cleans)
+    return open_cache(folder)
 
 
-def _read_entry(cohort: Path, entry: dict, preprocessing: Preprocessing) -> tuple:
-    """(image, labels, clean or None, recognised parameters) of one manifest line, at model size."""
-    slice_ = read_slice((cohort / entry["file"]).read_bytes(), allow_synthetic=True)
+def _at_model_size(cohort: Path, entry: dict, slice_: SliceImage, preprocessing: Preprocessing) -> tuple:
+    """(image, labels, clean or None) of one manifest line."""
     image = preprocessing.forward(slice_.canonical())
     with Image.open(cohort / entry["mask"]) as mask:
         labels = preprocessing.forward_labels(slice_.orientation.to_canonical(np.asarray(mask)))
@@ -119,4 +135,4 @@ def _read_entry(cohort: Path, entry: dict, preprocessing: Preprocessing) -> tupl
     if entry["clean"]:
         truth = slice_.orientation.to_canonical(np.load(cohort / entry["clean"], allow_pickle=False))
         clean = preprocessing.on_scale_of(truth, image)
-    return image.values, labels, clean, load_vocabulary().recognise(slice_.iap)
+    return image.values, labels, clean

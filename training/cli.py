@@ -1,6 +1,7 @@
 """``reacquire-train``: from nothing to a measured bundle in a handful of commands."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, get_args
@@ -8,20 +9,21 @@ from typing import Annotated, get_args
 import torch
 import typer
 
-from reacquire.bundles.manifest import DiffusionSetup
 from reacquire.engine import Settings, load_pipeline
 from reacquire.imaging import Preprocessing
 from reacquire.jobs.spec import SamplerName
-from reacquire.phantom import write_cohort
+from reacquire.phantom.cohort import MANIFEST, write_cohort
 from training.cache import build_cache, open_cache
 from training.config import PRESETS, ModelName, PresetName
 from training.evaluate import evaluate as evaluate_bundle
-from training.pack import Card, pack_bundle
+from training.pack import Card, Sampling, pack_bundle
 from training.progress import counted, tracked
 from training.progress import steps as steps_bar
-from training.runs import SPREAD, START, run_training, with_overrides
+from training.record import read_record
+from training.runs import run_training, with_overrides
 
 app = typer.Typer(help="Train, evaluate and pack the three models.", no_args_is_help=True)
+PAPER_SAMPLING = Sampling("ancestral", steps=50, guidance_scale=3.0)  # sections 2.2 and 4 of the paper
 LICENCE = Path(__file__).resolve().parents[1] / "LICENSE"
 
 
@@ -36,19 +38,23 @@ def cohort(
     mode: Annotated[str, typer.Option(help="joint: Duke's protocols; free: parameters moved alone; mixed")] = "mixed",
     workers: Annotated[int, typer.Option(min=1, help="processes")] = 2,
 ) -> None:
-    """Simulate women, write them as DICOM in the Duke/TCIA layout, and cache the slices at model size."""
-    with counted(women, "women") as report:
-        write_cohort(
-            folder,
-            women=women,
-            seed=seed,
-            slices_per_woman=slices,
-            protocols_per_woman=protocols,
-            truth=truth,
-            mode=mode,
-            workers=workers,
-            progress=report,
-        )
+    """Simulate women, write them as DICOM in the Duke/TCIA layout, and cache the slices at model size.
+
+    A cohort that is complete but not cached is cached.
+    """
+    if not (folder / MANIFEST).exists():
+        with counted(women, "women") as report:
+            write_cohort(
+                folder,
+                women=women,
+                seed=seed,
+                slices_per_woman=slices,
+                protocols_per_woman=protocols,
+                truth=truth,
+                mode=mode,
+                workers=workers,
+                progress=report,
+            )
     build_cache(folder, folder / "cache", Preprocessing(), progress=lambda items: tracked(items, "cache"))
 
 
@@ -97,6 +103,7 @@ def evaluate(
         split=split,  # type: ignore[arg-type]
         settings=settings,
         pairs_per_woman=pairs_per_woman,
+        tracked=tracked,
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -111,28 +118,21 @@ def pack(
     segmenter: Annotated[Path, typer.Option(help="run folder")],
     version: str = "0.1.0",
     description: str = "Counterfactual denoiser, parameter predictor and tissue segmenter",
+    training_data: Annotated[
+        str | None, typer.Option(help="what was seen; needed unless all of it is synthetic")
+    ] = None,
     metrics: Annotated[Path | None, typer.Option(help="report of the evaluate command")] = None,
-    steps: int = 6,
-    start: int = START,
-    guidance_scale: float = 1.0,
+    steps: Annotated[int | None, typer.Option(help="network evaluations per slice")] = None,
+    guidance_scale: float | None = None,
 ) -> None:
     """Pack three finished runs as a bundle."""
-    network = json.loads((denoiser / "network.json").read_text(encoding="utf-8"))["network"]
-    paired = network["in_channels"] == 2
-    setup = DiffusionSetup(
-        method="paired" if paired else "sdedit",
-        schedule="paper_cosine",
-        spread=SPREAD if paired else None,
-        sampler="ddim" if paired else "ancestral",
-        start=start if paired else 49,
-        steps=steps if paired else 50,
-        guidance_scale=guidance_scale if paired else 3.0,
-    )
+    own = PAPER_SAMPLING if read_record(denoiser).layout == "paper" else Sampling()
+    scale = own.guidance_scale if guidance_scale is None else guidance_scale
     pack_bundle(
         folder,
-        Card(folder.name, version, description, datetime.now(UTC).date().isoformat()),
+        Card(folder.name, version, description, datetime.now(UTC).date().isoformat(), training_data),
         {"denoiser": denoiser, "predictor": predictor, "segmenter": segmenter},
-        setup,
+        replace(own, steps=steps or own.steps, guidance_scale=scale),
         metrics=json.loads(metrics.read_text(encoding="utf-8")) if metrics else {},
         licence_file=LICENCE,
     )

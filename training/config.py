@@ -6,7 +6,7 @@ is what the shipped weights were trained with; ``smoke`` ends in minutes on two 
 
 from dataclasses import asdict, dataclass, replace
 from math import cos, pi
-from typing import Literal
+from typing import Any, Literal
 
 ModelName = Literal["predictor", "denoiser", "segmenter"]
 PresetName = Literal["paper", "default", "smoke"]
@@ -25,7 +25,10 @@ class Phase:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A run; ``epochs`` (with one phase) overrides the phase's steps once the cohort's size is known."""
+    """A run; ``epochs`` (with one phase) overrides the phase's steps once the cohort's size is known.
+
+    ``clip`` bounds the norm of the gradient, ``mirror`` flips slices left-right at random; the paper does neither.
+    """
 
     model: ModelName
     preset: PresetName
@@ -35,6 +38,8 @@ class TrainConfig:
     weight_decay: float = 0.0
     condition_dropout: float = 0.0
     ema: float | None = None
+    clip: float | None = 1.0
+    mirror: bool = True
     seed: int = 0
     checkpoint_every: int = 200
 
@@ -70,11 +75,14 @@ def from_json(data: dict) -> TrainConfig:
 
 
 _WHOLE = 0  # steps come from epochs
+_PLAIN: dict[str, Any] = {"clip": None, "mirror": False}
 PRESETS: dict[tuple[ModelName, PresetName], TrainConfig] = {
     (c.model, c.preset): c
     for c in (
         # paper, 3.1.1: batch 512, 200 epochs, 1e-5, weight decay 1e-4
-        TrainConfig("predictor", "paper", "paper", (Phase(_WHOLE, 512, 1e-5),), epochs=200, weight_decay=1e-4),
+        TrainConfig(
+            "predictor", "paper", "paper", (Phase(_WHOLE, 512, 1e-5),), epochs=200, weight_decay=1e-4, **_PLAIN
+        ),
         # paper, 2.2: batch 32, 15 epochs, 1e-4, weight decay 1e-3, conditional dropout 15 %
         TrainConfig(
             "denoiser",
@@ -84,15 +92,18 @@ PRESETS: dict[tuple[ModelName, PresetName], TrainConfig] = {
             epochs=15,
             weight_decay=1e-3,
             condition_dropout=0.15,
+            **_PLAIN,
         ),
         # paper, 3.1.2: batch 256, 2e-3, weight decay 1e-3, early stopping (here: at most 100 epochs)
-        TrainConfig("segmenter", "paper", "paper", (Phase(_WHOLE, 256, 2e-3),), epochs=100, weight_decay=1e-3),
-        TrainConfig("predictor", "default", "default", (Phase(1000, 32, 1e-3, 1, 0.02),), weight_decay=1e-3, ema=0.995),
+        TrainConfig(
+            "segmenter", "paper", "paper", (Phase(_WHOLE, 256, 2e-3),), epochs=100, weight_decay=1e-3, **_PLAIN
+        ),
+        TrainConfig("predictor", "default", "default", (Phase(1500, 32, 2e-3, 1, 0.01),), weight_decay=1e-3, ema=0.995),
         TrainConfig(
             "denoiser",
             "default",
             "default",
-            (Phase(1100, 16, 1e-3, 2, 0.3), Phase(600, 6, 4e-4, 1, 0.02)),
+            (Phase(1100, 16, 1e-3, 2, 0.3), Phase(400, 6, 4e-4, 1, 0.02)),
             weight_decay=1e-4,
             condition_dropout=0.15,
             ema=0.995,

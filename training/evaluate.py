@@ -1,6 +1,8 @@
 """Measures a bundle on held-out women of a cohort whose truth is known: judges first, then counterfactuals.
 
-Every figure is a mean over women (a woman's slices are not independent), with a 95 % bootstrap interval over women.
+Figures with ``_ci_low`` and ``_ci_high`` beside them are means over women (a woman's slices are not independent) with a
+95 % bootstrap interval; the predictor's figures, effectiveness and contrast transfer are pooled over slices or pairs.
+Squared errors are in the squared unit of the parameter.
 """
 
 from collections import defaultdict
@@ -55,7 +57,7 @@ def evaluate(
         "cohort": {"split": split, "women": len({r.woman for r in rows}), "slices": len(rows), "pairs": len(pairs)},
         "predictor": evaluate_predictor(pipeline, cache, rows),
         "segmenter": evaluate_segmenter(pipeline, cache, rows),
-        "denoiser": evaluate_denoiser(pipeline, cache, list(tracked(pairs, "pairs")), settings),
+        "denoiser": evaluate_denoiser(pipeline, cache, pairs, settings, tracked),
     }
 
 
@@ -80,7 +82,7 @@ def evaluate_predictor(pipeline: Pipeline, cache: SliceCache, rows: Sequence[Row
     records = [
         pipeline.predictor.read(output[None]).values
         for batch in _batched(rows)
-        for output in pipeline.predictor.outputs(_images(cache.images, batch))
+        for output in pipeline.predictor.outputs(_images(cache.images, batch).to(pipeline.device))
     ]
     figures: Figures = {}
     for parameter in pipeline.predictor.encoding.parameters:
@@ -98,7 +100,7 @@ def evaluate_segmenter(pipeline: Pipeline, cache: SliceCache, rows: Sequence[Row
     """Dice per tissue, pooled over each woman's slices, then the mean over women with its interval."""
     per_woman = defaultdict(list)
     for batch in _batched(rows):
-        predicted = pipeline.segmenter.logits(_images(cache.images, batch)).argmax(1)
+        predicted = _labels(pipeline, _images(cache.images, batch))
         for row, labels in zip(batch, predicted, strict=True):
             per_woman[row.woman].append((labels, torch.from_numpy(cache.labels[row.index].astype(np.int64))))
     scores = torch.stack(
@@ -111,11 +113,17 @@ def evaluate_segmenter(pipeline: Pipeline, cache: SliceCache, rows: Sequence[Row
     }
 
 
-def evaluate_denoiser(pipeline: Pipeline, cache: SliceCache, pairs: Sequence[Pair], settings: Settings) -> Figures:
+def evaluate_denoiser(
+    pipeline: Pipeline,
+    cache: SliceCache,
+    pairs: Sequence[Pair],
+    settings: Settings,
+    tracked: Callable[[Iterable, str], Iterable] = lambda items, _: items,
+) -> Figures:
     """Gap closed and its ceiling, contrast transfer, effectiveness, anatomy and composition of counterfactuals."""
     per_woman: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     pooled = defaultdict(list)
-    for batch in _batched(pairs):
+    for batch in tracked(_batched(pairs), "batches of pairs"):
         source, target, clean, labels = _pair_tensors(cache, batch)
         edited = _edit(pipeline, batch, source, [p.target.iap for p in batch], settings)
         same = _edit(pipeline, batch, source, [p.source.iap for p in batch], settings)
@@ -155,7 +163,7 @@ def evaluate_denoiser(pipeline: Pipeline, cache: SliceCache, pairs: Sequence[Pai
 
 def _count_hits(pipeline: Pipeline, edited: Tensor, batch: Sequence[Pair], pooled: dict[str, list]) -> None:
     """Whether the predictor sees the new category, for the categories that the pair changed."""
-    for pair, output in zip(batch, pipeline.predictor.outputs(edited), strict=True):
+    for pair, output in zip(batch, pipeline.predictor.outputs(edited.to(pipeline.device)), strict=True):
         seen = pipeline.predictor.read(output[None]).values
         for parameter in pipeline.vocabulary.parameters:
             keyword = parameter.keyword
@@ -165,12 +173,16 @@ def _count_hits(pipeline: Pipeline, edited: Tensor, batch: Sequence[Pair], poole
 
 def _edit(pipeline: Pipeline, batch: Sequence[Pair], source: Tensor, targets: list, settings: Settings) -> Tensor:
     seeds = [pair.source.index * 100_003 + pair.target.index for pair in batch]
-    return pipeline.editor.edit(source, targets, seeds, settings)
+    return pipeline.editor.edit(source.to(pipeline.device), targets, seeds, settings).cpu()
+
+
+def _labels(pipeline: Pipeline, images: Tensor) -> Tensor:
+    return pipeline.segmenter.logits(images.to(pipeline.device)).argmax(1).cpu()
 
 
 def _breast_dice(pipeline: Pipeline, images: Tensor, truth: Tensor) -> Tensor:
     """Mean Dice of the two tissues per image, a tissue that neither holds left out."""
-    labels = pipeline.segmenter.logits(images).argmax(1)
+    labels = _labels(pipeline, images)
     scores = torch.stack([dice(a, b, classes=len(CLASSES)) for a, b in zip(labels, truth, strict=True)])
     return scores[:, 1:].nanmean(1)
 
@@ -196,9 +208,11 @@ def _batched(items: Sequence) -> Iterable[Sequence]:
     return (items[i : i + BATCH] for i in range(0, len(items), BATCH))
 
 
-def _with_interval(name: str, per_woman: np.ndarray) -> dict[str, float]:
+def _with_interval(name: str, per_woman: np.ndarray) -> Figures:
     """Mean over women and the 95 % percentile bootstrap interval of that mean."""
     values = per_woman[np.isfinite(per_woman)]
+    if not len(values):  # no woman has the tissue
+        return {name: None, f"{name}_ci_low": None, f"{name}_ci_high": None}
     rng = np.random.default_rng(0)
     means = rng.choice(values, (BOOTSTRAPS, len(values))).mean(1)
     low, high = np.percentile(means, (2.5, 97.5))

@@ -6,6 +6,7 @@ Every random number is a function of (seed, step), so the state is just weights,
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from torch import nn
@@ -42,24 +43,31 @@ def train(
     ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema is not None else None
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=config.weight_decay)
     done = load_checkpoint(run, model, ema, optimizer)
-    with (run / "losses.jsonl").open("a", encoding="utf-8") as log:
+    with _open_log(run / "losses.jsonl", done) as log:
         for step in range(done, config.steps):
             number, _, optimizer.param_groups[0]["lr"] = config.phase_at(step)
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
             loss = objective(model, _to(batches(number, step), device), generator)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            if config.clip is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), config.clip)
             optimizer.step()
             if ema is not None:
                 ema.update_parameters(model)
             report(step, loss.item())
             log.write(json.dumps({"step": step, "loss": loss.item()}) + "\n")
             if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
-                log.flush()
                 save_checkpoint(run, step + 1, model, ema, optimizer)
     kept = ema.module if ema is not None else model
     return kept.eval()
+
+
+def _open_log(path: Path, done: int) -> TextIO:
+    """The log of losses, one line per step, cut back to the ``done`` steps that the checkpoint knows of."""
+    kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:done] if path.exists() else []
+    path.write_text("".join(kept), encoding="utf-8")
+    return path.open("a", encoding="utf-8", buffering=1)
 
 
 def open_run(folder: Path, config: TrainConfig, *, resume: bool) -> None:

@@ -13,7 +13,9 @@ from reacquire.networks import drop
 from training.batches import Batch
 from training.cache import Row
 
+CLASS_WEIGHT_CAP = 3.0  # of the default preset; the paper's has none
 BREAST_WEIGHT = 3.0  # a pixel of the breast counts as four of the rest: that is where counterfactuals are judged
+NULL_SHARE = 0.1  # of the batch knows nothing of its target: the unconditional branch of guidance
 START_SHARE = 0.25  # of the batch is trained at the very level where sampling starts
 
 
@@ -36,7 +38,7 @@ class PaperDenoising:
 class PairedDenoising:
     """Denoising of the target beside its source, at levels spread evenly in log-SNR from ``start`` to 0.
 
-    Each parameter is dropped on its own, so that any subset can be asked for.
+    Each parameter is dropped on its own, so that any subset can be asked for, and now and then all of them.
     """
 
     schedule: NoiseSchedule
@@ -51,6 +53,7 @@ class PairedDenoising:
         x_t = self.schedule.q_sample(x0, t, z)
         level = self.schedule.levels(t, x0)
         condition = drop(batch.condition, self.dropout, generator, "independent")
+        condition = drop(condition, NULL_SHARE, generator, "whole")
         inputs = self.parameterisation.network_input(x_t, level, source).contiguous(memory_format=torch.channels_last)
         output = network(inputs, t.to(x0.device), condition)
         error = (output - self.parameterisation.target(x0, x_t, level, source)) ** 2
@@ -78,9 +81,11 @@ class Prediction:
     def __call__(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:  # noqa: ARG002
         outputs = network(batch.target)
         losses = []
-        for parameter in self.encoding.parameters:
-            part = self.encoding.slices[parameter.keyword]
-            predicted, true = outputs[:, part], batch.condition.vector[:, part]
+        for i, parameter in enumerate(self.encoding.parameters):
+            part, known = self.encoding.slices[parameter.keyword], batch.condition.known[:, i]
+            predicted, true = outputs[known, part], batch.condition.vector[known, part]
+            if not len(true):  # nobody in this batch knows it
+                continue
             if isinstance(parameter, Categorical):
                 weight = self.weights[parameter.keyword].to(outputs)
                 losses.append(cross_entropy(predicted, true.argmax(1), weight=weight))
@@ -89,15 +94,19 @@ class Prediction:
         return torch.stack(losses).sum()
 
 
-def class_weights(rows: tuple[Row, ...], encoding: Encoding) -> dict[str, Tensor]:
-    """Inverse class frequencies of each categorical parameter, mean 1 over the training slices; 0 for unseen ones."""
+def class_weights(rows: tuple[Row, ...], encoding: Encoding, *, cap: float | None = None) -> dict[str, Tensor]:
+    """Inverse class frequencies of each categorical parameter, mean 1 over the training slices; 0 for unseen ones.
+
+    ``cap`` bounds them, so that a class of four slices does not carry most of its parameter's loss.
+    """
     vectors = torch.stack([torch.from_numpy(encoding.encode(row.iap).vector) for row in rows])
     weights = {}
     for parameter in encoding.parameters:
         if isinstance(parameter, Categorical):
             counts = vectors[:, encoding.slices[parameter.keyword]].sum(0)
             seen = counts > 0
-            weights[parameter.keyword] = torch.where(seen, counts.sum() / (counts.clamp(min=1) * seen.sum()), 0.0)
+            weight = torch.where(seen, counts.sum() / (counts.clamp(min=1) * seen.sum()), 0.0)
+            weights[parameter.keyword] = weight if cap is None else weight.clamp(max=cap)
     return weights
 
 

@@ -1,23 +1,25 @@
-"""Finished runs -> a bundle: weights in half precision, manifest with hashes, model card, licence."""
+"""Finished runs -> a bundle: weights in half precision, manifest with hashes, model card, licence.
+
+Everything that the weights depend on comes from the runs' own records; runs that disagree are not packed together.
+"""
 
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import monai
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from reacquire import __version__
 from reacquire.bundles.manifest import MANIFEST_NAME, DiffusionSetup, Manifest, NetworkEntry, file_sha256
-from reacquire.iap import load_vocabulary
-from reacquire.iap.encoding import Layout
+from reacquire.iap import Encoding, load_vocabulary
 from reacquire.imaging import Preprocessing
+from training.model_card import model_card, monai_metadata
+from training.record import RunRecord, read_record, unseen_categories
 
+MODELS = ("denoiser", "predictor", "segmenter")
 SIMULATED = (
     "Trained on simulated women of the Reacquire phantom only; no patient data was seen, and nothing is claimed about "
     "real patients."
@@ -26,99 +28,125 @@ SIMULATED = (
 
 @dataclass(frozen=True)
 class Card:
-    """What people need to know about a bundle."""
+    """What people need to know about a bundle; ``training_data`` None is for simulated women only."""
 
     name: str
     version: str
     description: str
     created: str
-    training_data: str = SIMULATED
-    patient_data: bool = False
+    training_data: str | None = None
     licence: str = "Apache-2.0"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The bundle's own values of what a user may leave open."""
+
+    sampler: str = "ddim"
+    steps: int = 6
+    guidance_scale: float = 1.0
+    eta: float = 1.0
 
 
 def pack_bundle(
     folder: Path,
     card: Card,
     runs: Mapping[str, Path],
-    diffusion: DiffusionSetup,
+    sampling: Sampling,
     *,
     metrics: Mapping[str, Mapping[str, Any]],
     licence_file: Path,
 ) -> Manifest:
-    """Write a bundle from one run folder each for ``denoiser``, ``predictor`` and ``segmenter``.
+    """Write a bundle from one finished run each for ``denoiser``, ``predictor`` and ``segmenter``.
 
     Raises
     ------
     FileExistsError
         When the folder exists: a released bundle is never altered.
+    ValueError
+        When the runs disagree, or saw data that is not simulated and the card does not say which.
     """
+    records = {name: read_record(runs[name]) for name in MODELS}
+    _check_agreement(records)
+    training_data = _training_data(card, records)
     folder.mkdir(parents=True)
     for sub in ("configs", "models", "docs"):
         (folder / sub).mkdir()
-    networks = {name: _add_network(folder, name, run) for name, run in runs.items()}
-    layout: Layout = "paper" if diffusion.method == "sdedit" else "default"
-    vocabulary, preprocessing = load_vocabulary(), Preprocessing()
+    networks = {name: _add_network(folder, name, runs[name], record) for name, record in records.items()}
     shutil.copyfile(licence_file, folder / "LICENSE")
-    (folder / "docs" / "data_license.txt").write_text(card.training_data + "\n", encoding="utf-8")
-    (folder / "docs" / "README.md").write_text(_model_card(card, metrics), encoding="utf-8")
-    _write_json(folder / "configs" / "metadata.json", _monai_metadata(card))
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    (folder / "docs" / "data_license.txt").write_text(training_data + "\n", encoding="utf-8")
+    (folder / "docs" / "README.md").write_text(
+        model_card(f"{card.name} {card.version}", card.description, training_data, card.licence, records, metrics),
+        encoding="utf-8",
+    )
+    _write_json(folder / "configs" / "metadata.json", monai_metadata(card.version, card.description, records))
     manifest = Manifest.model_validate(
         {
             "format": "reacquire-bundle/1",
-            **vars(card),
-            "vocabulary": {"name": vocabulary.name, "sha256": vocabulary.sha256, "layout": layout},
-            "preprocessing": {"parameters": preprocessing.to_dict(), "sha256": preprocessing.sha256},
-            "diffusion": diffusion,
+            **asdict(card),
+            "training_data": training_data,
+            "patient_data": not all(record.synthetic for record in records.values()),
+            **_pins(records, sampling),
             "networks": networks,
             "metrics": metrics,
-            "files": {p.relative_to(folder).as_posix(): file_sha256(p) for p in files},
+            "files": {
+                p.relative_to(folder).as_posix(): file_sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()
+            },
         }
     )
     _write_json(folder / MANIFEST_NAME, manifest.model_dump())
     return manifest
 
 
-def _add_network(folder: Path, name: str, run: Path) -> NetworkEntry:
+def _check_agreement(records: Mapping[str, RunRecord]) -> None:
+    for fact in ("vocabulary", "preprocessing"):
+        if any(getattr(record, fact) != getattr(records["denoiser"], fact) for record in records.values()):
+            raise ValueError(f"the runs were trained with different editions of the {fact}")
+    if records["denoiser"].layout != records["predictor"].layout:
+        raise ValueError("denoiser and predictor were trained with vectors of different layouts")
+    for name, record in records.items():
+        if record.model != name:
+            raise ValueError(f"the run given as {name} trained a {record.model}")
+
+
+def _training_data(card: Card, records: Mapping[str, RunRecord]) -> str:
+    """The sentence about the data; the one about simulation only where every slice was marked as synthetic."""
+    if card.training_data is not None:
+        return card.training_data
+    if not all(record.synthetic for record in records.values()):
+        raise ValueError("the runs saw slices that are not marked as synthetic: say what the training data was")
+    return SIMULATED
+
+
+def _pins(records: Mapping[str, RunRecord], sampling: Sampling) -> dict[str, Any]:
+    """Vocabulary, preprocessing and diffusion of the manifest, as the runs recorded them."""
+    denoiser, predictor = records["denoiser"], records["predictor"]
+    if denoiser.diffusion is None:
+        raise ValueError("the denoiser's record says nothing of its diffusion")
+    vocabulary = load_vocabulary()
+    if denoiser.vocabulary != vocabulary.sha256:
+        raise ValueError(f"the runs were trained with another edition of the vocabulary than {vocabulary.name}")
+    preprocessing = Preprocessing.from_dict(denoiser.preprocessing)
+    encoding = Encoding(vocabulary, "paper" if denoiser.layout == "paper" else "default")
+    return {
+        "vocabulary": {
+            "name": vocabulary.name,
+            "sha256": vocabulary.sha256,
+            "layout": encoding.layout,
+            "unseen": unseen_categories(encoding, denoiser.seen, predictor.seen),
+        },
+        "preprocessing": {"parameters": preprocessing.to_dict(), "sha256": preprocessing.sha256},
+        "diffusion": DiffusionSetup.model_validate({**asdict(denoiser.diffusion), **asdict(sampling)}),
+    }
+
+
+def _add_network(folder: Path, name: str, run: Path, record: RunRecord) -> NetworkEntry:
     """Copy a run's weights in half precision; integer buffers stay as they are."""
-    summary = json.loads((run / "network.json").read_text(encoding="utf-8"))
     tensors = load_file(run / "weights.safetensors")
     halved = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in tensors.items()}
     file = f"models/{name}.safetensors"
     save_file(halved, folder / file)
-    return NetworkEntry(
-        file=file, preset=summary["preset"], config=summary["network"], parameters=summary["parameters"]
-    )
-
-
-def _monai_metadata(card: Card) -> dict[str, Any]:
-    """``configs/metadata.json`` of the MONAI bundle specification."""
-    image = {"type": "image", "format": "magnitude", "modality": "MR", "num_channels": 1, "spatial_shape": [224, 224]}
-    return {
-        "version": card.version,
-        "changelog": {card.version: card.description},
-        "monai_version": monai.__version__,
-        "pytorch_version": torch.__version__.split("+")[0],
-        "numpy_version": np.__version__,
-        "required_packages_version": {"reacquire": __version__},
-        "task": "Counterfactual MR acquisition parameters, their prediction, and breast tissue segmentation",
-        "description": card.description,
-        "authors": "Reacquire",
-        "copyright": "Reacquire contributors",
-        "intended_use": "Research only; not for diagnosis.",
-        "network_data_format": {"inputs": {"image": image}, "outputs": {"pred": image}},
-    }
-
-
-def _model_card(card: Card, metrics: Mapping[str, Mapping[str, Any]]) -> str:
-    lines = [f"# {card.name} {card.version}", "", card.description, "", f"**{card.training_data}**", ""]
-    lines += ["Research use only; not for diagnosis. Licence: " + card.licence + ".", ""]
-    for group, figures in metrics.items():
-        lines += [f"## {group}", "", "| figure | value |", "|---|---|"]
-        lines += [f"| {k} | {f'{v:.4f}' if isinstance(v, float) else v} |" for k, v in figures.items()]
-        lines.append("")
-    return "\n".join(lines)
+    return NetworkEntry(file=file, preset=record.preset, config=record.network, parameters=record.parameters)
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -1,10 +1,9 @@
 """Puts the pieces of a training run together: cache and preset in, run folder with weights out.
 
-A run folder holds config.json, losses.jsonl, the resumable checkpoint and, at its end, weights.safetensors with the
-network's configuration beside it. It is written once and never altered.
+A run folder holds config.json, losses.jsonl, the resumable checkpoint and, at its end, weights.safetensors with its
+record beside it. It is written once and never altered.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,18 @@ from training.batches import Batch, Batches
 from training.cache import SliceCache, open_cache
 from training.config import TrainConfig
 from training.loop import Objective, Report, open_run, train
-from training.objectives import PairedDenoising, PaperDenoising, Prediction, Segmentation, class_weights
+from training.objectives import (
+    CLASS_WEIGHT_CAP,
+    PairedDenoising,
+    PaperDenoising,
+    Prediction,
+    Segmentation,
+    class_weights,
+)
+from training.record import DiffusionRecord, RunRecord, count_seen, write_record
 
 SPREAD = 0.2  # sd of target - source inside the breast, normalised units, over pairs of the training split
+PAPER_START = 49  # the first index that the authors' loop denoises at (docs/paper.md row 3)
 START = 600  # sigma = 1.4 alpha: x_t then has a fiftieth of the say that the source has (SourceResidual)
 
 
@@ -56,7 +64,8 @@ def objective_of(config: TrainConfig, cache: SliceCache) -> Objective:
         return Segmentation()
     encoding = encoding_of(config)
     if config.model == "predictor":
-        return Prediction(encoding, class_weights(cache.split("train"), encoding))
+        cap = CLASS_WEIGHT_CAP if config.network == "default" else None
+        return Prediction(encoding, class_weights(cache.split("train"), encoding, cap=cap))
     if config.network == "paper":
         return PaperDenoising(NoiseSchedule.paper_cosine(), config.condition_dropout)
     return PairedDenoising(NoiseSchedule.paper_cosine(), SourceResidual(SPREAD), START, config.condition_dropout)
@@ -67,7 +76,9 @@ def batches_of(config: TrainConfig, cache: SliceCache) -> list[Batches]:
     paired = config.model == "denoiser" and config.network == "default"
     rows, encoding = cache.split("train"), encoding_of(config)
     return [
-        Batches(cache, rows, encoding, phase.batch_size, config.seed, pool=phase.pool, paired=paired)
+        Batches(
+            cache, rows, encoding, phase.batch_size, config.seed, pool=phase.pool, paired=paired, mirror=config.mirror
+        )
         for phase in config.phases
     ]
 
@@ -93,9 +104,34 @@ def run_training(cache_folder: Path, run: Path, config: TrainConfig, *, resume: 
     kept = train(network, objective_of(config, cache), batch, config, run, device=device, report=report)
     weights = run / "weights.safetensors"
     save_file({k: v.detach().cpu().contiguous() for k, v in kept.state_dict().items()}, weights)
-    summary = {"preset": config.preset, "network": network_config, "parameters": parameter_count(kept)}
-    (run / "network.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    write_record(run, _record(config, cache, network_config, parameter_count(kept)))
     return weights
+
+
+def _record(config: TrainConfig, cache: SliceCache, network: dict[str, Any], parameters: int) -> RunRecord:
+    encoding = encoding_of(config)
+    return RunRecord(
+        model=config.model,
+        preset=config.preset,
+        seed=config.seed,
+        steps=config.steps,
+        network=network,
+        parameters=parameters,
+        vocabulary=encoding.vocabulary.sha256,
+        layout=encoding.layout,
+        preprocessing=cache.preprocessing,
+        cohort=cache.cohort,
+        synthetic=cache.synthetic,
+        seen=count_seen(cache, encoding),
+        diffusion=_diffusion(config) if config.model == "denoiser" else None,
+    )
+
+
+def _diffusion(config: TrainConfig) -> DiffusionRecord:
+    schedule = NoiseSchedule.paper_cosine()
+    if config.network == "paper":
+        return DiffusionRecord("sdedit", schedule.name, schedule.timesteps, None, PAPER_START)
+    return DiffusionRecord("paired", schedule.name, schedule.timesteps, SPREAD, START)
 
 
 def with_overrides(config: TrainConfig, *, seed: int, steps: int | None) -> TrainConfig:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -22,6 +23,7 @@ from reacquire.networks import (
     build_denoiser,
     build_predictor,
     build_segmenter,
+    parameter_count,
 )
 
 
@@ -47,12 +49,16 @@ def load_bundle(folder: Path, *, device: str = "cpu") -> LoadedBundle:
     info = open_bundle(folder)
     manifest = info.manifest
     networks = manifest.networks
+    encoding = _encoding(manifest)
+    denoiser = _config(DenoiserConfig, networks.denoiser)
+    predictor = _config(PredictorConfig, networks.predictor)
+    _check_widths(manifest, encoding, denoiser, predictor)
     return LoadedBundle(
         info,
-        _encoding(manifest),
+        encoding,
         _preprocessing(manifest),
-        _fill(build_denoiser(_config(DenoiserConfig, networks.denoiser)), folder, networks.denoiser, device),
-        _fill(build_predictor(_config(PredictorConfig, networks.predictor)), folder, networks.predictor, device),
+        _fill(build_denoiser(denoiser), folder, networks.denoiser, device),
+        _fill(build_predictor(predictor), folder, networks.predictor, device),
         _fill(build_segmenter(_config(SegmenterConfig, networks.segmenter)), folder, networks.segmenter, device),
     )
 
@@ -71,6 +77,16 @@ def _preprocessing(manifest: Manifest) -> Preprocessing:
     return preprocessing
 
 
+def _check_widths(manifest: Manifest, encoding: Encoding, denoiser: DenoiserConfig, predictor: PredictorConfig) -> None:
+    """Networks that read or write vectors must do so in the bundle's own layout."""
+    if denoiser.parameter_widths != tuple(p.width for p in encoding.parameters):
+        raise BundleError(f"{manifest.networks.denoiser.file} takes vectors of another layout than {encoding.layout}")
+    if predictor.outputs != encoding.width:
+        raise BundleError(f"{manifest.networks.predictor.file} gives vectors of another layout than {encoding.layout}")
+    if (manifest.diffusion.method == "paired") != (denoiser.in_channels == 2):
+        raise BundleError(f"{manifest.networks.denoiser.file} is not a denoiser for {manifest.diffusion.method}")
+
+
 C = TypeVar("C", DenoiserConfig, PredictorConfig, SegmenterConfig)
 
 
@@ -83,7 +99,10 @@ def _config(kind: type[C], entry: NetworkEntry) -> C:
 
 def _fill(network: nn.Module, folder: Path, entry: NetworkEntry, device: str) -> nn.Module:
     """Load weights strictly: same names, same shapes, everything there."""
-    tensors = load_file(folder / entry.file)
+    try:
+        tensors = load_file(folder / entry.file)
+    except SafetensorError as error:
+        raise BundleError(f"{entry.file} is no safetensors file: {error}") from None
     own = network.state_dict()
     for name in sorted(own.keys() - tensors.keys()):
         raise BundleError(f"{entry.file} lacks {name}")
@@ -92,6 +111,8 @@ def _fill(network: nn.Module, folder: Path, entry: NetworkEntry, device: str) ->
     for name, tensor in tensors.items():
         if tensor.shape != own[name].shape:
             raise BundleError(f"{entry.file}: {name} is {tuple(tensor.shape)}, expected {tuple(own[name].shape)}")
+    if parameter_count(network) != entry.parameters:
+        raise BundleError(f"{entry.file} has {parameter_count(network)} parameters, not {entry.parameters}")
     network.load_state_dict({k: v.to(own[k].dtype) for k, v in tensors.items()})
     # channels_last is what makes convolutions fast on CPU and GPU alike; PyTorch's stub lacks the overload
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

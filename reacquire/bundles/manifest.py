@@ -6,9 +6,9 @@ bundle; a file whose hash differs refuses to load. Torch-free: the API lists bun
 
 import hashlib
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from reacquire.errors import BundleError
 from reacquire.jobs.spec import SamplerName, Strict
@@ -19,11 +19,15 @@ Scalar = str | int | float | bool | None
 
 
 class VocabularyPin(Strict):
-    """Which vocabulary the vectors are written in, and in which layout (``reacquire.iap.encoding``)."""
+    """Which vocabulary the vectors are written in, and in which layout (``reacquire.iap.encoding``).
+
+    ``unseen`` lists by keyword the categories that no training slice had: the networks know nothing of them.
+    """
 
     name: str
     sha256: Sha256
     layout: Literal["default", "paper"]
+    unseen: dict[str, list[str | float]] = Field(default_factory=dict)
 
 
 class PreprocessingPin(Strict):
@@ -36,8 +40,9 @@ class PreprocessingPin(Strict):
 class DiffusionSetup(Strict):
     """How the denoiser was trained and how it is to be run.
 
-    ``method`` is ``paired`` (a denoiser that sees the source slice, started from noise) or ``sdedit`` (Algorithm 1 of
-    the paper). ``start`` is the first timestep of the reverse process.
+    ``method`` is ``paired`` (a denoiser that sees the source slice and was trained with ``spread``, see
+    ``reacquire.diffusion.SourceResidual``) or ``sdedit`` (Algorithm 1 of the paper, on the paper's schedule). ``start``
+    is the first timestep of the reverse process.
     """
 
     method: Literal["paired", "sdedit"]
@@ -49,6 +54,16 @@ class DiffusionSetup(Strict):
     start: Annotated[int, Field(ge=1)]
     steps: Annotated[int, Field(ge=1)]
     guidance_scale: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        if (self.method == "paired") != (self.spread is not None):
+            raise ValueError("spread belongs to the method paired, which needs it")
+        if self.method == "sdedit" and (self.schedule, self.timesteps) != ("paper_cosine", 1000):
+            raise ValueError("the method sdedit runs on the paper's schedule of 1000 timesteps")
+        if not self.steps <= self.start + 1 <= self.timesteps:
+            raise ValueError("start must lie in the schedule and leave room for the steps")
+        return self
 
 
 class NetworkEntry(Strict):
@@ -92,6 +107,13 @@ class Manifest(Strict):
             if path.is_absolute() or ".." in path.parts or "\\" in name:
                 raise ValueError(f"{name} would lie outside the bundle")
         return files
+
+    @model_validator(mode="after")
+    def _weights_are_hashed(self) -> Self:
+        for entry in (self.networks.denoiser, self.networks.predictor, self.networks.segmenter):
+            if entry.file not in self.files:
+                raise ValueError(f"the weights {entry.file} are not among the hashed files")
+        return self
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -31,6 +31,11 @@ class BundleInfo:
     def metrics(self) -> dict:
         return dict(self.manifest.metrics)
 
+    @property
+    def unseen(self) -> dict[str, list[str | float]]:
+        """Categories of the vocabulary that the weights were never shown, by keyword."""
+        return dict(self.manifest.vocabulary.unseen)
+
 
 def open_bundle(folder: Path) -> BundleInfo:
     """Read and verify one bundle folder.

@@ -5,7 +5,7 @@ next to nothing of the source's own look is left. ``sdedit``: Algorithm 1 of the
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import torch
@@ -24,6 +24,7 @@ from reacquire.diffusion import (
     paper_edit,
     sampler_from_name,
 )
+from reacquire.errors import InputError
 from reacquire.iap import Encoding, Record
 from reacquire.jobs.spec import Options, SamplerName
 from reacquire.networks import Condition
@@ -47,6 +48,16 @@ class Settings:
             setup.guidance_scale if options.guidance_scale is None else options.guidance_scale,
         )
 
+    def record(self, setup: DiffusionSetup) -> dict[str, str | int | float]:
+        """Everything that decides the numbers, for provenance."""
+        return {
+            **asdict(self),
+            "method": setup.method,
+            "schedule": setup.schedule,
+            "start": setup.start,
+            "eta": setup.eta,
+        }
+
 
 @dataclass(frozen=True)
 class Editor:
@@ -64,10 +75,26 @@ class Editor:
     def parameterisation(self) -> Parameterisation:
         return Epsilon() if self.setup.spread is None else SourceResidual(self.setup.spread)
 
+    def check(self, options: Options) -> None:
+        """Refuse what this bundle's method cannot do.
+
+        Raises
+        ------
+        InputError
+            For more steps than there are timesteps from the start on.
+        """
+        settings = Settings.of(options, self.setup)
+        most = self.setup.timesteps - 1 if self._authors_way(settings) else self.setup.start + 1
+        if settings.steps > most:
+            raise InputError(f"steps must be at most {most} with this bundle and sampler", where="/options/steps")
+
+    def _authors_way(self, settings: Settings) -> bool:
+        return self.setup.method == "sdedit" and settings.sampler == "ancestral"
+
     def evaluations(self, options: Options) -> int:
         """Network evaluations per slice that the options ask for; guidance doubles them."""
         settings = Settings.of(options, self.setup)
-        return settings.steps * (1 if settings.guidance_scale == 1 else 2)
+        return settings.steps * (1 if settings.guidance_scale == 1 and not self._authors_way(settings) else 2)
 
     def edit(
         self,
@@ -92,7 +119,7 @@ class Editor:
         (B, 1, S, S); rows that left are NaN
         """
         condition = Condition.stack([self.encoding.encode(self._encodable(t)) for t in targets], source.device)
-        if self.setup.method == "sdedit" and settings.sampler == "ancestral":
+        if self._authors_way(settings):
             return self._as_the_authors(source, condition, seeds, settings, on_step)
 
         def denoise(x: Tensor, t: int, items: Tensor) -> Tensor:

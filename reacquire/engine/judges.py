@@ -29,19 +29,20 @@ class Predictor:
         Manufacturer follows from the model where the encoding holds both, so that the two never contradict.
         """
         vector = torch.zeros(outputs.shape[1])
-        probabilities = {}
         for parameter in self.encoding.parameters:
             part = self.encoding.slices[parameter.keyword]
             entries = outputs[:, part]
-            if isinstance(parameter, Categorical):
-                entries = entries.softmax(1)
-                probabilities[parameter.keyword] = float(entries.mean(0).max())
-            vector[part] = entries.mean(0)
+            vector[part] = (entries.softmax(1) if isinstance(parameter, Categorical) else entries).mean(0)
         known = torch.ones(len(self.encoding.parameters), dtype=torch.bool)
         values = self.encoding.decode(EncodedIap(vector.numpy(), known.numpy()))
         maker = self.encoding.vocabulary.manufacturer_of(values["ManufacturerModelName"])
         if maker is not None:
             values["Manufacturer"] = maker
+        probabilities = {
+            p.keyword: float(vector[self.encoding.slices[p.keyword]][p.categories.index(values[p.keyword])])
+            for p in self.encoding.parameters
+            if isinstance(p, Categorical)
+        }
         return Prediction(values, probabilities)
 
 

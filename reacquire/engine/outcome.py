@@ -29,6 +29,7 @@ def finish_counterfactual(work: Work, raw: Raw, bundle: BundleInfo, preprocessin
     ]
     window = series_window(natives)
     options = work.spec.options
+    made_with = {**options.model_dump(exclude_none=True), **raw.settings}
     provenance = Provenance(
         bundle_name=bundle.name,
         bundle_version=bundle.version,
@@ -37,7 +38,7 @@ def finish_counterfactual(work: Work, raw: Raw, bundle: BundleInfo, preprocessin
         target=dict(raw.target.values),
         source=dict(work.recognised),
         provenance=dict(raw.target.provenance),
-        options=options.model_dump(exclude_none=True),
+        options={**made_with, "window": window},  # what the pixels and their display depend on is part of the UID
     )
     artifacts = {
         _name("counterfactual", number, len(natives)): write_counterfactual(
@@ -56,12 +57,13 @@ def finish_counterfactual(work: Work, raw: Raw, bundle: BundleInfo, preprocessin
         **_common(work, bundle),
         "target": dict(raw.target.values),
         "provenance": dict(raw.target.provenance),
-        "seed": options.seed,
+        "options": made_with,
         "predicted": {
             "before": _prediction(raw.prediction),
             "after": _prediction(raw.prediction_after),
         },
         "evidence": {
+            "measured_on": "the model grid, before the change was put back on the native one",
             "ssim": [round(s, 4) for s in raw.ssim],
             "segmentation_dice_before_after": dict(raw.anatomy_dice),
         },
@@ -131,10 +133,18 @@ def _common(work: Work, bundle: BundleInfo) -> dict[str, Any]:
     return {
         "operation": work.spec.operation,
         "slices_read": len(work.slices),
+        "order": "feet to head",
+        "instance_numbers": [_instance_number(slice_) for slice_ in work.slices],
         "bundle": {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256},
         "warnings": warnings,
         "notice": "Research use only; not for diagnosis. " + bundle.manifest.training_data,
     }
+
+
+def _instance_number(slice_: SliceImage) -> int | None:
+    """InstanceNumber, which says which slice a list's entry belongs to."""
+    text = str(slice_.header.dataset.get("InstanceNumber", "")).strip()
+    return int(text) if text.isdecimal() else None
 
 
 def _volumes(slices: tuple[SliceImage, ...], labels: list[NDArray[np.uint8]]) -> Mapping[str, Any]:

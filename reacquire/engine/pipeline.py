@@ -4,6 +4,7 @@
 Who calls it (a worker, the command line, an evaluation) makes no difference to the result.
 """
 
+import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -19,8 +20,8 @@ from reacquire.engine.editor import Editor, Settings
 from reacquire.engine.judges import CLASSES, Predictor, Segmenter
 from reacquire.engine.outcome import finish_counterfactual, finish_prediction, finish_segmentation
 from reacquire.engine.work import Outcome, Raw, Work
-from reacquire.errors import InputError, ReacquireError
-from reacquire.iap import Value, Vocabulary, resolve_target
+from reacquire.errors import InputError, ReacquireError, TargetError
+from reacquire.iap import Record, Value, Vocabulary, resolve_target
 from reacquire.imaging import Preprocessing
 from reacquire.jobs.spec import OperationSpec, Options
 from reacquire.metrics import dice, ssim
@@ -67,7 +68,8 @@ class Pipeline:
         if not files:
             raise InputError("at least one DICOM file is needed")
         if spec.operation == "counterfactual":
-            self.vocabulary.validate(spec.target)
+            self._check_seen(self.vocabulary.validate(spec.target))
+            self.editor.check(spec.options)
         read = [read_slice(data, allow_synthetic=spec.options.allow_synthetic) for data in files]
         slices = [read[i] for i in order_series([slice_.header for slice_ in read])]
         images = tuple(self.preprocessing.forward(slice_.canonical()) for slice_ in slices)
@@ -113,10 +115,20 @@ class Pipeline:
             return finish_segmentation(work, raw, self.bundle, self.preprocessing)
         return finish_prediction(work, raw, self.bundle, self.vocabulary)
 
+    def _check_seen(self, target: Record) -> None:
+        """Refuse categories that the weights were never shown: their conditioning would be noise."""
+        for keyword, value in target.items():
+            if value in self.bundle.unseen.get(keyword, ()):
+                raise TargetError(f"{self.bundle.name} was never shown this {keyword}; see /v1/models", where=keyword)
+
     def _recognise(self, slices: Sequence[SliceImage]) -> dict[str, Value]:
-        """The header values that all slices share and the vocabulary holds."""
+        """The header values that all slices share, the vocabulary holds and the weights have seen."""
         first, *others = [self.vocabulary.recognise(slice_.iap) for slice_ in slices]
-        return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}
+        return {
+            k: v
+            for k, v in first.items()
+            if all(other.get(k) == v for other in others) and v not in self.bundle.unseen.get(k, ())
+        }
 
     def _judged(self, work: Work, span: slice, outputs: Tensor | None, logits: Tensor | None) -> Raw:
         raw = Raw(work.spec.operation)
@@ -146,7 +158,7 @@ class Pipeline:
         """Edit the slices of all sound works, chunk by chunk, and let the judges look at the results."""
         alive = [i for i, raw in enumerate(raws) if isinstance(raw, Raw)]
         items = [k for k, owner in enumerate(owners) if owner in alive]
-        seeds = [_seed(works[owner].spec.options.seed, position) for owner, position in _positions(owners)]
+        seeds = [_seed(work.spec.options.seed, slice_) for work in works for slice_ in work.slices]
         settings = Settings.of(works[0].spec.options, self.editor.setup)
         edited = torch.full_like(pixels, torch.nan)
         dropped: set[int] = set()
@@ -164,12 +176,14 @@ class Pipeline:
             targets = [raws[owners[k]].target.values for k in chunk]  # type: ignore[union-attr]
             edited[chunk] = self.editor.edit(pixels[chunk], targets, [seeds[k] for k in chunk], settings, step)
         return [
-            None if i in dropped else self._compared(raw, pixels, edited, [k for k, o in enumerate(owners) if o == i])
+            None
+            if i in dropped
+            else self._compared(raw, settings, pixels, edited, [k for k, o in enumerate(owners) if o == i])
             for i, raw in enumerate(raws)
         ]
 
     def _compared(
-        self, raw: Raw | ReacquireError | None, pixels: Tensor, edited: Tensor, items: list[int]
+        self, raw: Raw | ReacquireError | None, settings: Settings, pixels: Tensor, edited: Tensor, items: list[int]
     ) -> Raw | ReacquireError | None:
         """``raw`` with its edited slices and what the judges say of them."""
         if not isinstance(raw, Raw) or raw.logits is None:
@@ -180,6 +194,7 @@ class Pipeline:
         return replace(
             raw,
             edited=after[:, 0].cpu().numpy(),
+            settings=settings.record(self.editor.setup),
             prediction_after=self.predictor.read(self._chunked(self.predictor.outputs, after)),
             ssim=tuple(ssim(after, pixels[items]).tolist()),
             anatomy_dice={
@@ -192,11 +207,7 @@ class Pipeline:
         return torch.cat([function(part).cpu() for part in images.split(self.slices_per_batch)])
 
 
-def _positions(owners: list[int]) -> list[tuple[int, int]]:
-    """(work, position of the slice within its work) of each item."""
-    return [(owner, k - owners.index(owner)) for k, owner in enumerate(owners)]
-
-
-def _seed(seed: int, position: int) -> int:
-    """One seed per slice of a series, the user's own for the first."""
-    return seed if position == 0 else derive_seed(seed, position)
+def _seed(seed: int, slice_: SliceImage) -> int:
+    """The user's seed for this very slice: it gets the same noise alone, in a series, and in any batch."""
+    identity = hashlib.sha256(slice_.header.sop_instance_uid.encode()).digest()
+    return derive_seed(seed, int.from_bytes(identity[:8], "big"))

@@ -20,7 +20,7 @@ class Work:
     Attributes
     ----------
     spec : what was asked
-    slices : the slices in the order of the files
+    slices : the slices from feet to head, repeated files left out
     images : the same slices at model size
     recognised : the series' header values that the vocabulary holds
     evaluations : network evaluations per slice, for batch budgets
@@ -56,8 +56,8 @@ class Prediction:
 class Raw:
     """What the networks said of one work; arrays are (N, ...) over its slices.
 
-    ``edited`` (N, S, S) float32 normalised; ``logits`` (N, 3, S, S) float32 of the segmenter on the source;
-    ``predictions`` one per slice.
+    ``edited`` (N, S, S) float32 normalised, made with ``settings``; ``logits`` (N, 3, S, S) float32 of the segmenter on
+    the source; ``predictions`` one per slice.
     """
 
     operation: Operation
@@ -65,6 +65,7 @@ class Raw:
     predictions: tuple[Prediction, ...] = ()
     logits: NDArray[np.float32] | None = None
     edited: NDArray[np.float32] | None = None
+    settings: Mapping[str, str | int | float] = field(default_factory=dict)
     target: ResolvedTarget | None = None
     prediction_after: Prediction | None = None
     ssim: tuple[float, ...] = ()

@@ -38,6 +38,7 @@ def resolve_target(vocabulary: Vocabulary, *, target: Record, header: Record, pr
             (target, "target"),
             (_implied(vocabulary, target), "implied"),
             (header, "header"),
+            (_implied(vocabulary, header), "implied"),
             (predicted, "predicted"),
             keyword=keyword,
         )

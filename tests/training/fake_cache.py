@@ -42,6 +42,12 @@ def write_fake_cache(folder: Path, *, women: int = 8, size: int = 32) -> SliceCa
     np.save(folder / "cleans.npy", clean.astype(np.float16))
     np.save(folder / "images.npy", (clean + rng.normal(0, 0.02, clean.shape)).astype(np.float16))
     np.save(folder / "labels.npy", np.stack([(anatomy[row.woman] * 3).astype(np.uint8) for row in rows]))
-    index = {"format": FORMAT, "preprocessing": Preprocessing(size=size).sha256, "rows": [asdict(r) for r in rows]}
+    index = {
+        "format": FORMAT,
+        "preprocessing": Preprocessing(size=size).to_dict(),
+        "cohort": "0" * 64,
+        "synthetic": True,
+        "rows": [asdict(r) for r in rows],
+    }
     (folder / "index.json").write_text(json.dumps(index))
     return open_cache(folder)

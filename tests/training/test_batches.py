@@ -28,9 +28,18 @@ def test_a_step_always_gives_the_same_batch(cache: SliceCache) -> None:
 
 
 def test_an_epoch_shows_every_slice_once(cache: SliceCache) -> None:
-    source = batches(cache)
-    seen = torch.cat([source(step).condition.vector for step in range(source.per_epoch)])
-    assert len(seen) == len(cache.split("train"))
+    source = batches(cache, mirror=False)
+    seen = torch.cat([source(step).target for step in range(source.per_epoch)]).flatten(1)
+    shown = sorted(row.sum().item() for row in seen)
+    there = sorted(float(cache.images[row.index].astype(np.float32).sum()) for row in cache.split("train"))
+    assert shown == pytest.approx(there, rel=1e-5)
+
+
+def test_mirroring_is_what_the_preset_says(cache: SliceCache) -> None:
+    plain, mirrored = batches(cache, mirror=False)(0), batches(cache, mirror=True)(0)
+    for one, other in zip(plain.target, mirrored.target, strict=True):
+        assert torch.equal(one, other) or torch.equal(one, other.flip(-1))
+    assert not torch.equal(plain.target, mirrored.target)
 
 
 def test_source_and_target_show_the_same_woman_under_other_parameters(cache: SliceCache) -> None:
@@ -45,14 +54,12 @@ def test_unpaired_batches_have_themselves_as_source(cache: SliceCache) -> None:
     assert torch.equal(batch.source, batch.target)
 
 
-def test_pooling_shrinks_images_and_labels_alike(cache: SliceCache) -> None:
-    batch = batches(cache, pool=2)(0)
+def test_pooling_shrinks_images_and_keeps_the_share_of_each_label(cache: SliceCache) -> None:
+    full, batch = batches(cache)(0), batches(cache, pool=2)(0)
     assert batch.target.shape == (4, 1, 16, 16)
-    assert batch.labels.shape == (4, 16, 16)
-
-
-def test_splits_do_not_share_women(cache: SliceCache) -> None:
-    assert not {r.woman for r in cache.split("train")} & {r.woman for r in cache.split("test")}
+    for label in range(3):
+        share, shrunk = ((labels == label).float().mean().item() for labels in (full.labels, batch.labels))
+        assert shrunk == pytest.approx(share, abs=0.05)
 
 
 def test_a_batch_larger_than_the_split_is_refused(cache: SliceCache) -> None:

@@ -74,8 +74,11 @@ def test_a_stray_file_is_named(bundle: Path) -> None:
         lambda m: m.pop("licence"),
         lambda m: m.update(format="reacquire-bundle/2"),
         lambda m: m["files"].update({"../../etc/passwd": "0" * 64}),
+        lambda m: m["networks"]["segmenter"].update(file="../evil.safetensors"),
+        lambda m: m["diffusion"].update(spread=None),
+        lambda m: m["diffusion"].update(steps=5000),
     ],
-    ids=["unknown-key", "nested-unknown-key", "missing-key", "other-format", "path-outside"],
+    ids=["key", "nested-key", "missing-key", "format", "path-outside", "weights-unhashed", "spread", "steps"],
 )
 def test_a_manifest_off_the_schema_is_refused(bundle: Path, change) -> None:
     edit_manifest(bundle, change)
@@ -93,6 +96,31 @@ def test_another_edition_of_a_pin_is_refused(bundle: Path, pin: str) -> None:
 def test_an_unknown_network_key_is_refused(bundle: Path) -> None:
     edit_manifest(bundle, lambda m: m["networks"]["denoiser"]["config"].update(surprise=1))
     with pytest.raises(BundleError, match="surprise"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize("network", ["denoiser", "predictor"])
+def test_networks_of_another_layout_are_refused(bundle: Path, network: str) -> None:
+    def change(manifest: dict) -> None:
+        config = manifest["networks"][network]["config"]
+        config.update(parameter_widths=[8, 2, 9, 1, 1, 1, 1]) if network == "denoiser" else config.update(outputs=23)
+
+    edit_manifest(bundle, change)
+    with pytest.raises(BundleError, match="another layout"):
+        load_bundle(bundle)
+
+
+def test_a_wrong_parameter_count_is_refused(bundle: Path) -> None:
+    edit_manifest(bundle, lambda m: m["networks"]["segmenter"].update(parameters=7))
+    with pytest.raises(BundleError, match="parameters"):
+        load_bundle(bundle)
+
+
+def test_weights_that_are_no_safetensors_are_named(bundle: Path) -> None:
+    name = "models/predictor.safetensors"
+    (bundle / name).write_bytes(b"\x80\x04.")
+    rehash(bundle, name)
+    with pytest.raises(BundleError, match="no safetensors"):
         load_bundle(bundle)
 
 

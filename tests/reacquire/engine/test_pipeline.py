@@ -78,6 +78,35 @@ def test_a_dropped_work_gives_none_and_spares_its_mates(pipeline: Pipeline) -> N
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_a_slice_gets_the_same_pixels_alone_and_in_a_series(pipeline: Pipeline) -> None:
+    series = make_series(3)
+    together = finished(pipeline, counterfactual(seed=5), *series).artifacts["counterfactual-0003.dcm"]
+    alone = finished(pipeline, counterfactual(seed=5), series[2]).artifacts["counterfactual.dcm"]
+    one, other = (pydicom.dcmread(io.BytesIO(data)) for data in (together, alone))
+    assert np.abs(one.pixel_array.astype(int) - other.pixel_array).max() <= 1
+    assert (one.SOPInstanceUID == other.SOPInstanceUID) == (one.WindowCenter == other.WindowCenter)
+
+
+def test_everything_that_decides_the_pixels_is_recorded(pipeline: Pipeline) -> None:
+    made_with = finished(pipeline, counterfactual(seed=5)).document["options"]
+    expected = {"seed": 5, "sampler": "ddim", "steps": 2, "guidance_scale": 1.0, "method": "paired", "start": 600}
+    assert expected.items() <= made_with.items()
+
+
+def test_more_steps_than_timesteps_are_refused(pipeline: Pipeline) -> None:
+    pipeline.prepare(counterfactual(steps=601), [make_mr()])
+    with pytest.raises(InputError, match="at most 601"):
+        pipeline.prepare(counterfactual(steps=602), [make_mr()])
+
+
+def test_a_category_that_was_never_shown_is_refused_as_target_and_unknown_as_header(tmp_path: Path) -> None:
+    pipeline = load_pipeline(pack_tiny(tmp_path, unseen={"ManufacturerModelName": ["Trio", "Skyra"]}))
+    with pytest.raises(TargetError, match="never shown"):
+        pipeline.prepare(counterfactual({"ManufacturerModelName": "Trio"}), [make_mr()])
+    work = pipeline.prepare(counterfactual(), [make_mr(ManufacturerModelName="Skyra")])
+    assert "ManufacturerModelName" not in work.recognised
+
+
 def test_guidance_changes_the_result(pipeline: Pipeline) -> None:
     plain, guided = (
         pipeline.run([pipeline.prepare(counterfactual(guidance_scale=w), [make_mr()])])[0] for w in (1.0, 3.0)
@@ -132,8 +161,12 @@ def test_a_model_outside_the_vocabulary_is_said_to_be_so(pipeline: Pipeline) -> 
 def test_predicted_model_and_manufacturer_never_contradict(pipeline: Pipeline) -> None:
     for seed in range(5):
         outputs = torch.randn(1, 25, generator=torch.Generator().manual_seed(seed)) * 5
-        values = pipeline.predictor.read(outputs).values
+        prediction = pipeline.predictor.read(outputs)
+        values = prediction.values
         assert pipeline.vocabulary.manufacturer_of(values["ManufacturerModelName"]) == values["Manufacturer"]
+        makers = outputs[0, :2].softmax(0)
+        position = ["GE MEDICAL SYSTEMS", "SIEMENS"].index(values["Manufacturer"])
+        assert prediction.probabilities["Manufacturer"] == pytest.approx(float(makers[position]))
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,12 @@ def test_a_model_implies_its_manufacturer() -> None:
     assert resolved.provenance["Manufacturer"] == "implied"
 
 
+def test_a_header_model_implies_its_manufacturer_too() -> None:
+    resolved = resolve({}, {"ManufacturerModelName": "Skyra"}, {"Manufacturer": "GE MEDICAL SYSTEMS"})
+    assert resolved.values == {"Manufacturer": "SIEMENS", "ManufacturerModelName": "Skyra"}
+    assert resolved.provenance["Manufacturer"] == "implied"
+
+
 def test_a_target_manufacturer_drops_the_slices_own_model() -> None:
     resolved = resolve({"Manufacturer": "GE MEDICAL SYSTEMS"}, AVANTO)
     assert "ManufacturerModelName" not in resolved.values

@@ -1,0 +1,83 @@
+"""The commands from nothing to a measured bundle, as a researcher types them, at the smallest size."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_bundle import tiny_run
+from typer.testing import CliRunner
+
+from reacquire.bundles.store import open_bundle
+from training.cache import open_cache
+from training.cli import app
+from training.pack import Card, Sampling, pack_bundle
+
+
+def run(*words: str | Path) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantom") / "cohort"
+    run("cohort", folder, "--women", "5", "--slices", "3", "--protocols", "2", "--workers", "1")
+    return folder
+
+
+def test_the_cache_holds_the_cohort(cohort: Path) -> None:
+    cache = open_cache(cohort / "cache")
+    assert cache.images.shape == (30, 224, 224)
+    assert cache.synthetic
+    assert cache.cleans is not None
+    women = {split: {row.woman for row in cache.split(split)} for split in ("train", "val", "test")}
+    assert not (women["train"] & women["val"] | women["train"] & women["test"] | women["val"] & women["test"])
+    assert all(len(row.iap) == 8 for row in cache.rows)
+
+
+def test_a_cohort_that_was_not_cached_is_cached_and_a_finished_one_is_kept(cohort: Path) -> None:
+    (cohort / "cache" / "index.json").rename(cohort / "index.bak")
+    run("cohort", cohort, "--women", "5")
+    assert (cohort / "cache" / "index.json").read_bytes() == (cohort / "index.bak").read_bytes()
+    with pytest.raises(FileExistsError):
+        run("cohort", cohort, "--women", "5")
+
+
+def test_from_runs_to_a_measured_bundle(cohort: Path, tmp_path: Path) -> None:
+    runs = []
+    for model in ("denoiser", "predictor", "segmenter"):
+        run("train", model, "--cohort", cohort, "--run", tmp_path / model, "--preset", "smoke", "--steps", "1")
+        runs += [f"--{model}", tmp_path / model]
+    run("pack", tmp_path / "first", *runs)
+    run(
+        "evaluate",
+        tmp_path / "first",
+        "--cohort",
+        cohort,
+        "--output",
+        tmp_path / "report.json",
+        "--pairs-per-woman",
+        "1",
+    )
+    run("pack", tmp_path / "second", *runs, "--metrics", tmp_path / "report.json", "--steps", "3")
+    info = open_bundle(tmp_path / "second")
+    assert info.manifest.diffusion.steps == 3
+    assert info.metrics == json.loads((tmp_path / "report.json").read_text())
+    assert not info.manifest.patient_data
+    assert "Trio" in info.unseen["ManufacturerModelName"]
+    assert "no patient data was seen" in (tmp_path / "second" / "docs" / "README.md").read_text()
+
+
+def test_runs_that_disagree_are_not_packed(tmp_path: Path) -> None:
+    runs = {model: tiny_run(tmp_path / model, model) for model in ("denoiser", "predictor")}
+    runs["segmenter"] = tiny_run(tmp_path / "segmenter", "segmenter", preprocessing={"size": 1})
+    card = Card("x", "0.0.1", "", "2026-01-01")
+    with pytest.raises(ValueError, match="preprocessing"):
+        pack_bundle(tmp_path / "x", card, runs, Sampling(), metrics={}, licence_file=tmp_path)
+
+
+def test_data_that_is_not_simulated_must_be_named(tmp_path: Path) -> None:
+    runs = {m: tiny_run(tmp_path / m, m, synthetic=m != "denoiser") for m in ("denoiser", "predictor", "segmenter")}
+    with pytest.raises(ValueError, match="say what the training data was"):
+        pack_bundle(tmp_path / "x", Card("x", "0.0.1", "", "2026"), runs, Sampling(), metrics={}, licence_file=tmp_path)
