@@ -83,7 +83,7 @@ def evaluate(
     bundle: Path,
     cohort: Annotated[Path, typer.Option(help="folder written by the cohort command, with --truth")],
     output: Annotated[Path, typer.Option(help="JSON report")],
-    split: str = "test",
+    split: Annotated[str, typer.Option(help="train, val, test, or all of a cohort of other women")] = "test",
     steps: Annotated[int | None, typer.Option(help="network evaluations; the bundle's own by default")] = None,
     sampler: Annotated[str | None, typer.Option(help=", ".join(get_args(SamplerName)))] = None,
     guidance_scale: float | None = None,

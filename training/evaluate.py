@@ -8,6 +8,7 @@ Squared errors are in the squared unit of the parameter.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -36,12 +37,12 @@ def evaluate(
     pipeline: Pipeline,
     cache: SliceCache,
     *,
-    split: Split = "test",
+    split: Split | Literal["all"] = "test",
     settings: Settings | None = None,
     pairs_per_woman: int = 4,
     tracked: Callable[[Iterable, str], Iterable] = lambda items, _: items,
 ) -> dict[str, Figures]:
-    """Figures of predictor, segmenter and denoiser on one split.
+    """Figures of predictor, segmenter and denoiser on one split, or on all of a cohort that nothing was trained on.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def evaluate(
     """
     if cache.cleans is None:
         raise ValueError("the cohort has no noiseless truth; write it with reacquire-train cohort --truth")
-    rows = cache.split(split)
+    rows = cache.rows if split == "all" else cache.split(split)
     settings = settings or Settings.of(Options(), pipeline.editor.setup)
     pairs = draw_pairs(rows, pairs_per_woman)
     return {

@@ -14,8 +14,6 @@ from reacquire.diffusion.parameterisation import (
     Sample,
     SourceResidual,
     Velocity,
-    parameterisation_from_dict,
-    parameterisation_to_dict,
 )
 from reacquire.diffusion.samplers import DDIM, Ancestral, DPMSolverPP2M, Previous, Sampler, sampler_from_name
 from reacquire.diffusion.schedule import CLEAN, Level, NoiseSchedule, lambda_uniform
@@ -48,8 +46,6 @@ __all__ = [
     "paper_edit",
     "paper_step",
     "paper_tables",
-    "parameterisation_from_dict",
-    "parameterisation_to_dict",
     "run",
     "sampler_from_name",
 ]

@@ -129,35 +129,3 @@ def _required(source: Tensor | None) -> Tensor:
     if source is None:
         raise ValueError("SourceResidual needs the source image")
     return source
-
-
-_BY_NAME: dict[str, type[Epsilon] | type[Sample] | type[Velocity] | type[SourceResidual]] = {
-    "epsilon": Epsilon,
-    "sample": Sample,
-    "velocity": Velocity,
-    "source-residual": SourceResidual,
-}
-
-
-def parameterisation_from_dict(data: dict[str, Any]) -> Parameterisation:
-    """Read a manifest entry such as ``{"name": "source-residual", "spread": 0.2}``.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name or key.
-    """
-    options = dict(data)
-    name = options.pop("name", None)
-    if name not in _BY_NAME:
-        raise ValueError(f"a parameterisation is one of {', '.join(_BY_NAME)}, not {name!r}")
-    allowed = {"spread"} if name == "source-residual" else set()
-    if unknown := sorted(set(options) - allowed):
-        raise ValueError(f"parameterisation {name} has no {', '.join(unknown)}")
-    return _BY_NAME[name](**options)
-
-
-def parameterisation_to_dict(parameterisation: Parameterisation) -> dict[str, Any]:
-    """The manifest entry of a parameterisation, as `parameterisation_from_dict` reads it."""
-    name = next(n for n, cls in _BY_NAME.items() if type(parameterisation) is cls)
-    return {"name": name, **vars(parameterisation)}

@@ -63,23 +63,6 @@ class NoiseSchedule:
         """Ho et al. (2020), section 4."""
         return cls("linear", timesteps)
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Read what `to_dict` wrote.
-
-        Raises
-        ------
-        ValueError
-            For an unknown key.
-        """
-        if unknown := sorted(set(data) - {"name", "timesteps"}):
-            raise ValueError(f"a noise schedule has name and timesteps, not {', '.join(unknown)}")
-        return cls(**data)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON types only."""
-        return {"name": self.name, "timesteps": self.timesteps}
-
     @cached_property
     def alphas_cumprod(self) -> Tensor:
         """abar, (timesteps,) float64."""

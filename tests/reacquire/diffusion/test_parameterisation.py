@@ -11,8 +11,6 @@ from reacquire.diffusion import (
     Sample,
     SourceResidual,
     Velocity,
-    parameterisation_from_dict,
-    parameterisation_to_dict,
 )
 
 SCHEDULE = NoiseSchedule.paper_cosine()
@@ -87,19 +85,6 @@ def test_network_input_takes_the_source_as_second_channel(parameterisation: Para
     assert parameterisation.network_input(x0, SCHEDULE.level(3)).shape[1] == 1
     both = parameterisation.network_input(x0, SCHEDULE.level(3), source)
     assert torch.equal(both, torch.cat([x0, source], dim=1))
-
-
-@pytest.mark.parametrize("parameterisation", EVERY)
-def test_manifest_entry_survives(parameterisation: Parameterisation) -> None:
-    assert parameterisation_from_dict(parameterisation_to_dict(parameterisation)) == parameterisation
-
-
-@pytest.mark.parametrize(
-    "entry", [{"name": "score"}, {}, {"name": "epsilon", "spread": 1.0}, {"name": "source-residual", "width": 1}]
-)
-def test_unknown_manifest_entry_is_refused(entry: dict) -> None:
-    with pytest.raises(ValueError, match="parameterisation"):
-        parameterisation_from_dict(entry)
 
 
 def test_source_residual_refuses_nonsense() -> None:
