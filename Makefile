@@ -15,7 +15,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
+	  echo "$(PYTHON) cannot make a virtual environment; install Python 3.11 with its venv module" \
+	       "(Debian, Ubuntu: apt-get install python3.11-venv), then run make again" >&2; exit 1; }
 	@echo "Installing (torch first, so that nothing pulls another build of it) ..."
 	@$(BIN)/pip install -q $(TORCH_ARGS) $(TORCH)
 	@$(BIN)/pip install -q -c constraints.txt setuptools
@@ -23,7 +25,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/python -m examples.demo $(if $(INPUT),--input $(INPUT)) $(if $(TARGET),--target '$(TARGET)')
+	@$(BIN)/python -m examples.demo $(if $(INPUT),--input "$(INPUT)") $(if $(TARGET),--target '$(TARGET)')
 
 test: $(READY) tools check
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered

@@ -79,6 +79,9 @@ def counterfactual(
     steps: Annotated[int | None, typer.Option(min=1, max=1000)] = None,
     guidance_scale: Annotated[float | None, typer.Option(min=0, max=20)] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    header_values: Annotated[
+        str, typer.Option(help="acquisition values in the synthetic header: target, source or blank")
+    ] = "target",
     watermark: Annotated[bool, typer.Option("--watermark", help="burn a notice into the pixels")] = False,
     allow_synthetic: AllowSynthetic = False,
     bundle: Bundle = BUNDLES / "phantom-v0",
@@ -91,6 +94,7 @@ def counterfactual(
         "steps": steps,
         "guidance_scale": guidance_scale,
         "seed": seed,
+        "header_values": header_values,
         "watermark": watermark,
         "allow_synthetic": allow_synthetic,
     }

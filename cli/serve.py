@@ -117,7 +117,10 @@ def environment(options: ServeOptions, private: Path) -> dict[str, str]:
     """The variables of worker and service; what the user has set stays."""
     kept = options.data.resolve() if options.data else private
     kept.mkdir(parents=True, exist_ok=True)
-    ours = {"REACQUIRE_REDIS_URL": f"unix://{private / 'redis.sock'}?db=0"}
+    ours = {
+        "REACQUIRE_REDIS_URL": f"unix://{private / 'redis.sock'}?db=0",
+        "REACQUIRE_BUNDLES_ROOT": str(options.bundle.resolve().parent),  # what is listed is what is served
+    }
     if options.data or "REACQUIRE_REDIS_URL" not in os.environ:  # other workers of a real server see no folder of ours
         ours["REACQUIRE_BLOB_URL"] = (kept / "blobs").as_uri()
     told = {

@@ -7,15 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from examples.phantom_case import PhantomCase
+from examples.phantom_case import Truth
 from reacquire.dicom import SliceImage
 from reacquire.engine.preview import display_window, grey, overlay, png, signed
 from reacquire.imaging import Preprocessing
 
 
-def comparison_png(
-    source: SliceImage, counterfactual: SliceImage, segmentation: bytes, case: PhantomCase | None
-) -> bytes:
+def comparison_png(source: SliceImage, counterfactual: SliceImage, segmentation: bytes, truth: Truth | None) -> bytes:
     """The panels side by side, all on the source's grey scale."""
     before, after = source.canonical(), counterfactual.canonical()
     window = display_window(before)
@@ -26,8 +24,8 @@ def comparison_png(
         signed(after - before, 0.5 * (window[1] - window[0])),
         overlay(picture, source.orientation.to_canonical(labels_of(segmentation, source))),
     ]
-    if case is not None:
-        panels.append(_like(grey(_on_scale(case.target_image, before), window), picture))
+    if truth is not None:
+        panels.append(_like(grey(_on_scale(truth.image, before), window), picture))
     return png(np.concatenate(panels, axis=1))
 
 

@@ -115,7 +115,6 @@ class JobError(ReacquireError):
         "job-cancelled",
         "job-expired",
         "job-failed",
-        "idempotency-conflict",
         "idempotency-mismatch",
         "not-acceptable",
     )

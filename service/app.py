@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from reacquire import __version__
 from service import errors
@@ -23,7 +24,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def create_app(settings: ServiceSettings) -> FastAPI:
     """The API with its own connections; several may live in one process."""
-    app = FastAPI(title="Reacquire", version=__version__, description=DESCRIPTION, lifespan=_lifespan)
+    app = FastAPIOffline(  # a FastAPI whose /docs brings its own scripts: hospital networks reach no CDN
+        title="Reacquire",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        redoc_url=None,
+        swagger_ui_parameters={"validatorUrl": None},  # its badge would call out as well
+    )
     app.state.context = build_context(settings)
     errors.install(app)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)

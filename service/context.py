@@ -46,7 +46,8 @@ def build_context(settings: ServiceSettings) -> Context:
         watcher=Watcher(store),
         metrics=ServiceMetrics(store, presence),
         vocabulary=load_vocabulary(),
-        limits=Limits(),
+        # a zip may inflate to no more than could have been sent plainly: the API process is small
+        limits=Limits(series_bytes=min(Limits().series_bytes, settings.max_body_bytes)),
     )
 
 

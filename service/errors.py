@@ -71,9 +71,8 @@ STATUS: Mapping[str, int] = {
     "job-not-finished": 409,
     "job-finished": 409,
     "job-cancelled": 409,
-    "job-failed": 409,
+    "job-failed": 500,
     "job-expired": 410,
-    "idempotency-conflict": 409,
     "idempotency-mismatch": 422,
     # the service
     "overloaded": 503,

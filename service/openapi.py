@@ -12,8 +12,10 @@ DESCRIPTION = """
 What an MR image would have looked like under other acquisition parameters, with the anatomy untouched.
 
     curl -F dicom=@slice.dcm -F 'target={"MagneticFieldStrength": 3.0}' -H 'Prefer: wait=60' \\
-         http://127.0.0.1:8000/counterfactual -o counterfactual.dcm
+         http://127.0.0.1:8000/counterfactual -o counterfactual.dcm -w '%{http_code}'
     curl -F dicom=@slice.dcm http://127.0.0.1:8000/predict-iap
+
+A 200 is the result; a 202 is the job as JSON, to be followed at `links.events` and fetched from `links.result`.
 
 Research use only: every image made here is marked as synthetic and must not be used for diagnosis. Errors are
 RFC 9457 problem details with stable codes.

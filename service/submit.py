@@ -6,7 +6,7 @@ codes.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -67,7 +67,10 @@ def checked_series(context: Context, spec: OperationSpec, files: Sequence[bytes]
     """The DICOM files of the upload in the order of the series, without repetitions."""
     if sum(map(len, files)) > context.limits.series_bytes:
         raise ContainerError("the files of one request are too large together", code="too-large")
-    members = [member for data in files for member in unpack(data, limits=context.limits)]
+    members: list[bytes] = []
+    for data in files:  # what several zips inflate to counts together
+        left = context.limits.series_bytes - sum(map(len, members))
+        members += unpack(data, limits=replace(context.limits, series_bytes=left))
     if len(members) > context.limits.instances:
         raise ContainerError(f"a series may have at most {context.limits.instances} files", code="too-large")
     headers = [inspect(member, allow_synthetic=spec.options.allow_synthetic) for member in members]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d
 
 from reacquire.iap import Encoding
 from reacquire.networks import Condition
@@ -28,8 +28,8 @@ class Batch(NamedTuple):
 class Batches:
     """Draws batches of one split.
 
-    ``pool`` shrinks the slices by an integer factor (the coarse phase of training); with ``mirror`` they are flipped
-    left-right at random. With ``paired`` the source is another slice of the same pair group, else the target itself.
+    ``size`` shrinks the slices (the coarse phases of training); with ``mirror`` they are flipped left-right at random.
+    With ``paired`` the source is another slice of the same pair group, else the target itself.
     """
 
     cache: SliceCache
@@ -37,7 +37,7 @@ class Batches:
     encoding: Encoding
     batch_size: int
     seed: int
-    pool: int = 1
+    size: int | None = None
     paired: bool = False
     mirror: bool = True
 
@@ -77,11 +77,14 @@ class Batches:
 
     def _images(self, indices: list[int], flip: np.ndarray) -> Tensor:
         stack = torch.from_numpy(_mirrored(self.cache.images, indices, flip).astype(np.float32))[:, None]
-        return avg_pool2d(stack, self.pool) if self.pool > 1 else stack
+        return stack if self.size is None else adaptive_avg_pool2d(stack, self.size)
 
     def _labels(self, indices: list[int], flip: np.ndarray) -> Tensor:
         stack = torch.from_numpy(_mirrored(self.cache.labels, indices, flip).astype(np.int64))
-        return stack[:, self.pool // 2 :: self.pool, self.pool // 2 :: self.pool]  # a cell has the label of its centre
+        if self.size is None:
+            return stack
+        centres = ((torch.arange(self.size) + 0.5) * stack.shape[-1] / self.size).long()
+        return stack[:, centres[:, None], centres]
 
 
 def _mirrored(array: np.ndarray, indices: list[int], flip: np.ndarray) -> np.ndarray:

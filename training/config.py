@@ -14,12 +14,13 @@ PresetName = Literal["paper", "default", "smoke"]
 
 @dataclass(frozen=True)
 class Phase:
-    """``steps`` optimiser steps on slices shrunk by ``pool``, at a learning rate that falls to ``final`` of it."""
+    """``steps`` optimiser steps at a learning rate that falls to ``final`` of it, on slices shrunk to ``size`` pixels
+    (None: as they are)."""
 
     steps: int
     batch_size: int
     learning_rate: float
-    pool: int = 1
+    size: int | None = None
     final: float = 1.0
 
 
@@ -98,19 +99,23 @@ PRESETS: dict[tuple[ModelName, PresetName], TrainConfig] = {
         TrainConfig(
             "segmenter", "paper", "paper", (Phase(_WHOLE, 256, 2e-3),), epochs=100, weight_decay=1e-3, **_PLAIN
         ),
-        TrainConfig("predictor", "default", "default", (Phase(1500, 32, 2e-3, 1, 0.01),), weight_decay=1e-3, ema=0.995),
+        TrainConfig(
+            "predictor", "default", "default", (Phase(1500, 32, 2e-3, None, 0.01),), weight_decay=1e-3, ema=0.995
+        ),
         TrainConfig(
             "denoiser",
             "default",
             "default",
-            (Phase(1100, 16, 1e-3, 2, 0.3), Phase(400, 6, 4e-4, 1, 0.02)),
+            (Phase(900, 32, 2e-3, 64, 0.3), Phase(220, 16, 6e-4, 112, 0.3), Phase(120, 6, 3e-4, None, 0.02)),
             weight_decay=1e-4,
             condition_dropout=0.15,
             ema=0.995,
         ),
-        TrainConfig("segmenter", "default", "default", (Phase(800, 16, 2e-3, 1, 0.02),), weight_decay=1e-3, ema=0.995),
-        TrainConfig("predictor", "smoke", "default", (Phase(60, 16, 1e-3, 2),), ema=0.9),
-        TrainConfig("denoiser", "smoke", "default", (Phase(60, 8, 1e-3, 2),), condition_dropout=0.15, ema=0.9),
-        TrainConfig("segmenter", "smoke", "default", (Phase(60, 16, 2e-3, 2),), ema=0.9),
+        TrainConfig(
+            "segmenter", "default", "default", (Phase(800, 16, 2e-3, None, 0.02),), weight_decay=1e-3, ema=0.995
+        ),
+        TrainConfig("predictor", "smoke", "default", (Phase(60, 16, 1e-3, 112),), ema=0.9),
+        TrainConfig("denoiser", "smoke", "default", (Phase(60, 8, 1e-3, 64),), condition_dropout=0.15, ema=0.9),
+        TrainConfig("segmenter", "smoke", "default", (Phase(60, 16, 2e-3, 112),), ema=0.9),
     )
 }

@@ -16,7 +16,7 @@ from training.cache import Row
 CLASS_WEIGHT_CAP = 3.0  # of the default preset; the paper's has none
 BREAST_WEIGHT = 3.0  # a pixel of the breast counts as four of the rest: that is where counterfactuals are judged
 NULL_SHARE = 0.1  # of the batch knows nothing of its target: the unconditional branch of guidance
-START_SHARE = 0.25  # of the batch is trained at the very level where sampling starts
+START_SHARE = 0.5  # of the batch is trained at the very level where sampling starts
 
 
 @dataclass(frozen=True)

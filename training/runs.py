@@ -77,7 +77,7 @@ def batches_of(config: TrainConfig, cache: SliceCache) -> list[Batches]:
     rows, encoding = cache.split("train"), encoding_of(config)
     return [
         Batches(
-            cache, rows, encoding, phase.batch_size, config.seed, pool=phase.pool, paired=paired, mirror=config.mirror
+            cache, rows, encoding, phase.batch_size, config.seed, size=phase.size, paired=paired, mirror=config.mirror
         )
         for phase in config.phases
     ]

@@ -176,10 +176,11 @@ def check_rescale(ds: Dataset, stored: StoredFormat) -> tuple[StoredFormat, tupl
         raise values.malformed("RescaleSlope", "must be positive")
     rescaled = StoredFormat(stored.bits, stored.signed, stored.inverted, slope, intercept)
     low, high = (v * slope + intercept for v in stored.range)
-    if slope < 1 or (low < 0 and (low < -(2**15) or high > 2**15 - 1)) or high > 2**16 - 1:
-        return stored, (
-            "RescaleSlope and RescaleIntercept are not applied: the result does not fit into 16-bit integers",
-        )
+    left_out = "RescaleSlope and RescaleIntercept are not applied: "
+    if slope < 1:
+        return stored, (left_out + "a slope below 1 would merge grey levels",)
+    if (low < 0 and (low < -(2**15) or high > 2**15 - 1)) or high > 2**16 - 1:
+        return stored, (left_out + "the result does not fit into 16-bit integers",)
     return rescaled, ()
 
 

@@ -118,16 +118,6 @@ end
 return 0
 """
 
-# ARGV: prefix, batch, size, then id, token, ...
-BATCH = """
-for i = 4, #ARGV, 2 do
-  if holds(ARGV[i], ARGV[i + 1]) then
-    redis.call('HSET', key(ARGV[i]), 'batch_id', ARGV[2], 'batch_size', ARGV[3])
-  end
-end
-return 0
-"""
-
 # ARGV: prefix, id, token, event, ttl, artifacts, failure, code   -> the new state, or '' for a stale token
 FINISH = """
 local id, event, ttl = ARGV[2], ARGV[4], ARGV[5]

@@ -21,7 +21,7 @@ from reacquire.jobs.states import State
 
 Held = Literal["held", "cancel", "lost"]
 
-EXHAUSTED = Failure("internal-error", "the job was given up after the workers that ran it had died")
+EXHAUSTED = Failure("job-failed", "the job was given up after the workers that ran it had died")
 
 
 @dataclass(frozen=True)

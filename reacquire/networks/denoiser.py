@@ -9,6 +9,7 @@ from typing import Literal
 
 from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from reacquire.networks.condition import Condition
 from reacquire.networks.config import NetworkConfig
@@ -92,10 +93,33 @@ DENOISERS: dict[str, DenoiserConfig] = {
 }
 
 
+class AdaptiveHead(nn.Module):
+    """Normalisation, scale and shift by the condition, and the last convolution (the final layer of DiT, Peebles and
+    Xie 2023): contrast is a product of what is there and how it is weighted, which added embeddings learn slowly.
+
+    Scale and shift start at identity, the convolution at zero.
+    """
+
+    def __init__(self, channels: int, groups: int, condition_width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels)
+        self.film = nn.Linear(condition_width, 2 * channels)
+        self.conv = nn.Conv2d(channels, 1, 3, padding=1)
+        for layer in (self.film, self.conv):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # both have one
+
+    def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
+        """(B, channels, H, W) features and (B, condition_width) embedding -> (B, 1, H, W)."""
+        scale, shift = self.film(embedding)[:, :, None, None].chunk(2, dim=1)
+        return self.conv(silu(self.norm(features) * (1 + scale) + shift))
+
+
 class Denoiser(nn.Module):
     """A U-Net over noisy images that knows the timestep and the acquisition parameters.
 
-    The last convolution starts at zero (as MONAI builds it), so an untrained network answers zero everywhere.
+    The last convolution starts at zero (as MONAI builds it), so an untrained network answers zero everywhere. With
+    ``tokens`` an `AdaptiveHead` takes the place of MONAI's output layer.
     """
 
     def __init__(self, config: DenoiserConfig) -> None:
@@ -114,6 +138,8 @@ class Denoiser(nn.Module):
                 nn.SiLU(),
                 nn.Linear(time_width, time_width),
             )
+            self.unet.out = nn.Identity()  # type: ignore[assignment]  # MONAI declares what it builds
+            self.head = AdaptiveHead(config.channels[0], config.norm_groups, time_width)
         self.unet.add_module("class_embedding", embedding)  # in place of MONAI's, which takes class indices
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
@@ -136,7 +162,8 @@ class Denoiser(nn.Module):
             vector = masked_vector(condition, self.config.parameter_widths).to(x.dtype)
             return self.unet(x, t, context=vector[:, None, :], class_labels=vector)
         tokens = self.tokens(condition).to(x.dtype)
-        return self.unet(x, t, context=tokens, class_labels=tokens)
+        features = self.unet(x, t, context=tokens, class_labels=tokens)
+        return self.head(features, self.unet.class_embedding(tokens))
 
 
 def _unet(config: DenoiserConfig) -> DiffusionModelUNet:

@@ -1,12 +1,17 @@
 """What the service can do: /capabilities, /models, and the meaning of every problem type."""
 
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, get_args
 
 from fastapi import APIRouter, HTTPException
 
 from reacquire import __version__
+from reacquire.bundles.manifest import MANIFEST_NAME
 from reacquire.bundles.store import BundleInfo, BundleStore
 from reacquire.dicom.syntaxes import SYNTAXES
+from reacquire.errors import BundleError
 from reacquire.iap import Categorical, Vocabulary
 from reacquire.jobs.spec import HeaderValues, Operation, Options, SamplerName
 from service.context import ContextDep
@@ -49,7 +54,7 @@ def capabilities(context: ContextDep) -> dict[str, Any]:
         "limits": {
             "body_bytes": settings.max_body_bytes,
             "instance_bytes": limits.instance_bytes,
-            "series_bytes": min(limits.series_bytes, settings.max_body_bytes),
+            "series_bytes": limits.series_bytes,
             "instances": limits.instances,
             "rows_or_columns": limits.side,
             "queue": settings.max_queue,
@@ -59,6 +64,17 @@ def capabilities(context: ContextDep) -> dict[str, Any]:
         "transfer_syntaxes": [{"uid": uid, "name": syntax.name} for uid, syntax in SYNTAXES.items()],
         "modalities": ["MR"],
     }
+
+
+def installed(root: Path) -> Sequence[BundleInfo]:
+    """The verified bundles of a folder. Their files are hashed again only when a manifest has come, gone or changed."""
+    manifests = sorted(root.glob(f"*/{MANIFEST_NAME}"))
+    return _verified(root, tuple((path, path.stat().st_mtime_ns) for path in manifests))
+
+
+@lru_cache(maxsize=4)
+def _verified(root: Path, _manifests: tuple[tuple[Path, int], ...]) -> Sequence[BundleInfo]:
+    return tuple(BundleStore(root).list())
 
 
 def model_answer(info: BundleInfo) -> dict[str, Any]:
@@ -76,14 +92,18 @@ def model_answer(info: BundleInfo) -> dict[str, Any]:
 def models(context: ContextDep) -> dict[str, Any]:
     workers = context.presence.alive().values()
     return {
-        "models": [model_answer(info) for info in BundleStore(context.settings.bundles_root).list()],
+        "models": [model_answer(info) for info in installed(context.settings.bundles_root)],
         "workers": [{"bundle": w.bundle, "device": w.device, "busy": w.busy} for w in workers],
     }
 
 
 @router.get("/models/{name}", summary="One bundle")
 def model(name: str, context: ContextDep) -> dict[str, Any]:
-    return model_answer(BundleStore(context.settings.bundles_root).find(name))
+    bundles = {info.name: info for info in installed(context.settings.bundles_root)}
+    if name not in bundles:
+        known = ", ".join(bundles) or "none"
+        raise BundleError(f"no bundle of that name; there are: {known}", code="model-not-found")
+    return model_answer(bundles[name])
 
 
 problems = APIRouter(tags=["catalogue"])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pydicom
 import pytest
 import typer
 from builders import SECRET, make_mr
@@ -65,6 +66,15 @@ def test_a_counterfactual_is_written_into_a_folder(source, bundle, tmp_path):
     assert json.loads((out / "result.json").read_text())
 
 
+@pytest.mark.parametrize(("values", "expected"), [("target", 2.4), ("source", 1.42), ("blank", None)])
+def test_the_header_gets_the_values_that_were_asked_for(source, bundle, tmp_path, values, expected):
+    out = tmp_path / "out.dcm"
+    run = invoke("counterfactual", "-i", source, "-o", out, "-t", "EchoTime=2.4", "--bundle", bundle,
+                 "--steps", 1, "--device", "cpu", "--header-values", values)  # fmt: skip
+    assert run.exit_code == 0, run.output
+    assert pydicom.dcmread(out).EchoTime == expected
+
+
 def test_one_file_is_picked_by_its_suffix(source, bundle, tmp_path):
     out = tmp_path / "new" / "seg.dcm"
     run = invoke("segment", "-i", source, "-o", out, "--bundle", bundle, "--device", "cpu")
@@ -97,6 +107,7 @@ def test_a_refusal_has_its_code_and_status_1(tmp_path, bundle):
         (("-o", "SOURCE"), 1),
         (("--sampler", "euler"), 2),
         (("--steps", "0"), 2),
+        (("--header-values", "mixed"), 2),
         (("--no-such-option",), 2),
     ],
 )

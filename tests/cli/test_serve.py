@@ -16,6 +16,8 @@ import pytest
 from builders import SECRET, make_mr
 from tiny_bundle import pack_tiny
 
+from cli.serve import ServeOptions, environment
+
 ROOT = Path(__file__).resolve().parents[2]
 FAKE = """
 import sys
@@ -131,6 +133,32 @@ def test_a_worker_that_refuses_to_start_ends_the_command(tmp_path):
     )
     assert run.returncode == 2
     assert b"none" in run.stderr
+
+
+def test_a_damaged_bundle_is_named_and_not_served(tmp_path):
+    bundle = pack_tiny(tmp_path)
+    weights = next(bundle.rglob("denoiser*.safetensors"))
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    command = [sys.executable, "-c", "import cli.main; cli.main.app()", "serve", "--port", str(free_port())]
+    run = subprocess.run(
+        [*command, "--bundle", str(bundle), "--device", "cpu"],
+        cwd=ROOT,
+        env=clean_environment(),
+        capture_output=True,
+        timeout=30,
+    )
+    assert run.returncode != 0
+    assert weights.name in run.stderr.decode()
+
+
+def test_models_are_listed_beside_the_one_that_is_served_unless_told_otherwise(tmp_path, monkeypatch):
+    options = ServeOptions("127.0.0.1", 1, None, tmp_path / "mine", "cpu")
+    monkeypatch.delenv("REACQUIRE_BUNDLES_ROOT", raising=False)
+    assert environment(options, tmp_path)["REACQUIRE_BUNDLES_ROOT"] == str(tmp_path)
+    monkeypatch.setenv("REACQUIRE_BUNDLES_ROOT", "/elsewhere")
+    assert environment(options, tmp_path)["REACQUIRE_BUNDLES_ROOT"] == "/elsewhere"
 
 
 def test_the_whole_stack_with_real_networks_keeps_the_patient_to_itself(tmp_path):

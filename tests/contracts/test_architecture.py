@@ -154,6 +154,7 @@ def test_modules_and_functions_stay_readable():
 )
 def test_public_names_are_those_of_all(name):
     package = importlib.import_module(name)
-    exported = list(getattr(package, "__all__", []))
+    assert hasattr(package, "__all__"), "a public package says what it offers"
+    exported = list(package.__all__)
     assert len(exported) == len(set(exported))
     assert [n for n in exported if not hasattr(package, n) or (n.startswith("_") and n != "__version__")] == []

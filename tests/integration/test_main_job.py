@@ -9,10 +9,12 @@ from pathlib import Path
 import httpx
 import pydicom
 import pytest
+from bad_input import CASES
 from builders import SECRET, make_mr, make_series
 from tiny_bundle import pack_tiny
 
 from examples.embedded import embedded
+from service.errors import STATUS
 
 TARGET = {"ManufacturerModelName": "SIGNA HDx", "EchoTime": 2.4}
 
@@ -65,6 +67,18 @@ def test_what_only_decoding_can_find_comes_with_its_own_status(client: httpx.Cli
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["code"] == "degenerate-image"
+
+
+# over HTTP a zip of one file is a series of one slice
+REFUSED = {name: case for name, case in CASES.items() if name != "3 zip where a file is expected"}
+
+
+@pytest.mark.parametrize(("data", "code"), REFUSED.values(), ids=REFUSED.keys())
+def test_bad_input_gets_its_status_and_tells_no_header_value(client: httpx.Client, data: bytes, code: str) -> None:
+    answer = post(client, "predict-iap", data)
+    assert (answer.status_code, answer.json()["code"]) == (STATUS[code], code)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert SECRET not in answer.text
 
 
 def test_the_same_request_gives_the_same_pixels(client: httpx.Client) -> None:

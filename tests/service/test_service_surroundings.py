@@ -1,9 +1,17 @@
 """Settings, probes, metrics, headers, catalogue and OpenAPI."""
 
+import io
+import re
+import zipfile
+
+import numpy as np
 import pytest
 import redis
+from builders import make_mr
 from pydantic import ValidationError
+from tiny_bundle import pack_tiny
 
+from reacquire.bundles.store import open_bundle
 from reacquire.iap import load_vocabulary
 from reacquire.jobs.presence import Presence
 from service.settings import ServiceSettings, is_loopback
@@ -104,12 +112,62 @@ def test_capabilities_tell_the_vocabulary(client):
     assert answer["vocabulary"]["sha256"] == vocabulary.sha256
     assert set(answer["operations"]) == {"counterfactual", "segment", "predict-iap"}
     assert "1.2.840.10008.1.2.1" in {s["uid"] for s in answer["transfer_syntaxes"]}
-    assert answer["limits"]["body_bytes"] == 2**20
+    assert answer["limits"]["body_bytes"] == answer["limits"]["series_bytes"] == 2**20
+
+
+def test_a_zip_may_inflate_to_what_is_published_and_several_do_together(client, app):
+    limits = app.state.context.limits
+    noise = np.random.default_rng(0).integers(0, 16, (512, 640), dtype=np.uint16)  # packs to a third
+    slices = [make_mr(noise, SOPInstanceUID=f"1.2.{i}") for i in (1, 2)]
+    assert limits.series_bytes / 2 < len(slices[0]) < limits.series_bytes == 2**20
+    packed = [zipped(data) for data in slices]
+    together = client.post("/predict-iap", files=[("dicom", packed[0]), ("dicom", packed[1])])
+    assert (together.status_code, together.json()["code"]) == (413, "decompression-limit")
+    assert client.post("/predict-iap", files={"dicom": packed[0]}).status_code == 200
+
+
+def zipped(data: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("a.dcm", data)
+    return stream.getvalue()
 
 
 def test_models_lists_installed_bundles_and_workers(client):
     answer = client.get("/v1/models").json()
     assert answer == {"models": [], "workers": [{"bundle": "fake", "device": "cpu", "busy": 0}]}
+
+
+def test_bundles_are_verified_once_and_again_when_one_changes(client, settings, monkeypatch):
+    folder = pack_tiny(settings.bundles_root)
+    hashed = []
+
+    def counting(path):
+        hashed.append(path)
+        return open_bundle(path)
+
+    monkeypatch.setattr("reacquire.bundles.store.open_bundle", counting)
+    for _ in range(3):
+        assert [m["name"] for m in client.get("/v1/models").json()["models"]] == ["tiny"]
+        assert client.get("/v1/models/tiny").json()["version"] == "0.0.1"
+    assert hashed == [folder]
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"name": "tiny"', '"name": "other"'))
+    assert client.get("/v1/models/tiny").json()["code"] == "model-not-found"
+    assert client.get("/v1/models/other").status_code == 200
+    next(folder.rglob("*.safetensors")).unlink()
+    manifest.touch()
+    assert client.get("/v1/models").json()["code"] == "bundle-invalid"
+
+
+def test_the_documentation_page_loads_nothing_from_other_hosts(client):
+    page = client.get("/docs")
+    assert page.status_code == 200
+    assert "//" not in page.text.replace("<!--", "")
+    assert '"validatorUrl": null' in page.text, "its badge would ask a public service"
+    for address in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        assert client.get(address).status_code == 200
+    assert client.get("/redoc").status_code == 404
 
 
 def test_openapi_has_every_operation_once_with_problems_and_examples(client):

@@ -54,8 +54,8 @@ def test_unpaired_batches_have_themselves_as_source(cache: SliceCache) -> None:
     assert torch.equal(batch.source, batch.target)
 
 
-def test_pooling_shrinks_images_and_keeps_the_share_of_each_label(cache: SliceCache) -> None:
-    full, batch = batches(cache)(0), batches(cache, pool=2)(0)
+def test_shrinking_averages_images_and_keeps_the_share_of_each_label(cache: SliceCache) -> None:
+    full, batch = batches(cache)(0), batches(cache, size=16)(0)
     assert batch.target.shape == (4, 1, 16, 16)
     for label in range(3):
         share, shrunk = ((labels == label).float().mean().item() for labels in (full.labels, batch.labels))

@@ -17,11 +17,11 @@ from training.runs import build_network, run_training
 
 TINY = {
     "segmenter": TrainConfig(
-        "segmenter", "smoke", "default", (Phase(6, 4, 1e-3, 1, 0.5),), ema=0.9, checkpoint_every=2
+        "segmenter", "smoke", "default", (Phase(6, 4, 1e-3, None, 0.5),), ema=0.9, checkpoint_every=2
     ),
     "predictor": TrainConfig("predictor", "smoke", "default", (Phase(4, 4, 1e-3),), ema=0.9),
     "denoiser": TrainConfig(
-        "denoiser", "smoke", "default", (Phase(2, 4, 1e-3, 2), Phase(2, 2, 1e-3)), condition_dropout=0.2, ema=0.9
+        "denoiser", "smoke", "default", (Phase(2, 4, 1e-3, 16), Phase(2, 2, 1e-3)), condition_dropout=0.2, ema=0.9
     ),
 }
 

@@ -60,6 +60,7 @@ def test_a_job_given_up_loses_its_files(reconciler, store, blobs, publisher):
         while not reconciler.tick("w1", 0.001):
             pass
     assert store.get(job_id).state == "failed"
+    assert store.get(job_id).failure.code == "job-failed"
     with pytest.raises(JobError):
         blobs.get(store.get(job_id).inputs[0])
 

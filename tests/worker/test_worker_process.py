@@ -102,7 +102,7 @@ def test_a_job_that_kills_every_worker_fails_in_the_end(start, store, submit):
         process.wait(timeout=20)
     start()
     until(lambda: store.get(job_id).state == "failed")
-    assert store.get(job_id).failure.code == "internal-error"
+    assert store.get(job_id).failure.code == "job-failed"
 
 
 def test_a_stopping_worker_hands_over_between_two_steps(start, store, submit):

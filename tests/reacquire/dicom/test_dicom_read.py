@@ -89,11 +89,12 @@ def test_rescale_is_applied_and_widens_the_range():
     assert image.stored_range == (0, 10228)
 
 
-@pytest.mark.parametrize("slope", ["0.01", "100"])
-def test_a_rescale_that_whole_numbers_cannot_hold_is_left_out_with_a_warning(slope):
+@pytest.mark.parametrize(("slope", "reason"), [("0.01", "below 1"), ("0.5", "below 1"), ("100", "16-bit")])
+def test_a_rescale_that_whole_numbers_cannot_hold_is_left_out_and_says_why(slope, reason):
     image = read_slice(make_mr(RescaleSlope=slope))
     assert np.array_equal(image.pixels, make_pixels())
     assert "not applied" in image.warnings[0]
+    assert reason in image.warnings[0]
 
 
 def test_a_signed_magnitude_image_may_not_become_negative():
