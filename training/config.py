@@ -106,7 +106,7 @@ PRESETS: dict[tuple[ModelName, PresetName], TrainConfig] = {
             "denoiser",
             "default",
             "default",
-            (Phase(900, 32, 2e-3, 64, 0.3), Phase(220, 16, 6e-4, 112, 0.3), Phase(120, 6, 3e-4, None, 0.02)),
+            (Phase(1700, 32, 2e-3, 64, 0.2), Phase(200, 16, 6e-4, 112, 0.3), Phase(100, 6, 3e-4, None, 0.02)),
             weight_decay=1e-4,
             condition_dropout=0.15,
             ema=0.995,
