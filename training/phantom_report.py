@@ -104,7 +104,7 @@ def leak_gates(rows: Sequence[Mapping], women: Sequence[int], features: str) -> 
     return scores
 
 
-GATES = {  # name: (low, high, what it means), section 5 of the notes
+GATES = {  # name: (low, high, what it means), section 5 of the design
     "ManufacturerModelName": (0.60, 0.85, "accuracy"),
     "EchoTime": (0.004, 0.009, "MSE, ms^2"),
     "SliceThickness": (0.09, 0.15, "MSE, mm^2; below 0.05 is a leak"),

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reacquire.bundles.manifest import MANIFEST_NAME, Manifest, file_sha256, read_manifest, verify_files
-from reacquire.errors import BundleError
 
 
 @dataclass(frozen=True)
@@ -59,18 +58,3 @@ class BundleStore:
     def list(self) -> list[BundleInfo]:
         """Every bundle of the folder, by name; a broken one raises, so that nobody serves beside it unawares."""
         return [open_bundle(path.parent) for path in sorted(self.root.glob(f"*/{MANIFEST_NAME}"))]
-
-    def find(self, name: str) -> BundleInfo:
-        """The bundle called ``name``.
-
-        Raises
-        ------
-        BundleError
-            (``model-not-found``) naming those that exist.
-        """
-        bundles = self.list()
-        for bundle in bundles:
-            if bundle.name == name:
-                return bundle
-        known = ", ".join(b.name for b in bundles) or "none"
-        raise BundleError(f"no bundle of that name; there are: {known}", code="model-not-found")

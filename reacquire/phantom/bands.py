@@ -54,7 +54,7 @@ SCANNER_BANDS: Mapping[str, Band] = {  # by vendor: the name's prefix
     "S muscle / p99": Band(0.23, 0.50, "", "0.28 on one Aera volume, upper end assumed"),
     "S lung / p99": Band(0.06, 0.09, "", _AERA),
     "S skin / p99": Band(0.8, 1.1, "", _AERA + ", edge maximum"),
-    "3 T / 1.5 T gland SNR": Band(1.6, 1.9, "", "assumed in the notes"),
+    "3 T / 1.5 T gland SNR": Band(1.6, 1.9, "", "assumed"),
 }
 TEXTURE_BANDS: Mapping[str, Band] = {
     "in-breast spectrum exponent": Band(1.1, 2.1, "", "three real volumes: 1.1, 1.65, 2.1"),
@@ -63,7 +63,7 @@ TEXTURE_BANDS: Mapping[str, Band] = {
     "in-breast log-bias SD": Band(0.05, 0.15, "", "0.10 on Aera, half of it either way"),
     "torso log-bias SD": Band(0.21, 0.63, "", "0.42 on Aera, half of it either way"),
 }
-# Fat over gland contrast by protocol, with the source in the notes; wide where only one picture was measured.
+# Fat over gland contrast by protocol, with its source; wide where only one picture was measured.
 CONTRAST_BANDS: Mapping[str, Band] = {
     "S1": Band(0.5, 0.6, "", "target, low contrast seen on one Avanto FS picture"),
     "S2": Band(0.48, 0.54, "", "Avanto SFS previews"),

@@ -122,7 +122,7 @@ def _fat_preparation(rng: np.random.Generator, protocol: Protocol) -> FatPrepara
         # Two saturations leave the low contrast measured on GE in spite of its transmit field; assumed.
         repeats=1 if protocol.is_siemens else 2,
         inverted=float(rng.uniform(-0.62, -0.48)),
-        # Assumed: 1.9 ppm for Siemens as in the notes; the wider GE profile meets the lower contrast measured there.
+        # Assumed: 1.9 ppm for Siemens; the wider GE profile meets the lower contrast measured there.
         half_width_ppm=float(rng.uniform(1.8, 2.0) if protocol.is_siemens else rng.uniform(2.1, 2.4)),
         overshoot=float(rng.uniform(0.1, 0.26)) if not protocol.is_siemens and protocol.field_t > 2 else 0.0,
         pulses=float(rng.uniform(*FAT_PULSES[protocol.protocol_id])),

@@ -84,6 +84,7 @@ def model_answer(info: BundleInfo) -> dict[str, Any]:
         "version": info.version,
         "sha256": info.sha256,
         "description": info.description,
+        "unseen": info.unseen,
         "metrics": info.metrics,
     }
 

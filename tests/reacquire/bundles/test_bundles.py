@@ -150,13 +150,8 @@ def test_a_tensor_too_few_or_too_many_is_named(bundle: Path, kind: str) -> None:
         load_bundle(bundle)
 
 
-def test_the_store_lists_and_finds(bundle: Path) -> None:
-    store = BundleStore(bundle.parent)
-    assert [b.name for b in store.list()] == ["tiny"]
-    assert store.find("tiny").version == "0.0.1"
-    with pytest.raises(BundleError, match="tiny") as caught:
-        store.find("other")
-    assert caught.value.code == "model-not-found"
+def test_the_store_lists_what_is_there(bundle: Path) -> None:
+    assert [(b.name, b.version) for b in BundleStore(bundle.parent).list()] == [("tiny", "0.0.1")]
 
 
 def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
