@@ -27,7 +27,10 @@ Input = Annotated[
     Path, typer.Option("--input", "-i", exists=True, help="a DICOM file, a folder of one series, or a zip of one")
 ]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="a folder, or a file whose suffix picks .dcm, .png or .json")
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="a folder (default: out; files are replaced), or a file that ends in .dcm, .png or .json"
+    ),
 ]
 Bundle = Annotated[Path, typer.Option("--bundle", envvar="REACQUIRE_BUNDLE", help="folder of the weights")]
 Device = Annotated[str, typer.Option("--device", envvar="REACQUIRE_DEVICE", help="auto, cpu, cuda or cuda:N")]
@@ -76,7 +79,7 @@ def counterfactual(
     target: Annotated[list[str] | None, typer.Option("--target", "-t", help="KEYWORD=VALUE; repeatable")] = None,
     target_json: Annotated[str | None, typer.Option(help="the target as JSON, or @file")] = None,
     sampler: Annotated[str | None, typer.Option(help="ddim, ancestral or dpmpp-2m")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, max=1000)] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="network evaluations per slice")] = None,
     guidance_scale: Annotated[float | None, typer.Option(min=0, max=20)] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     header_values: Annotated[
@@ -99,6 +102,9 @@ def counterfactual(
         "allow_synthetic": allow_synthetic,
     }
     wanted = parse_target(target or [], target_json)
+    if not wanted:
+        typer.echo("name what to change: --target KEYWORD=VALUE", err=True)
+        raise typer.Exit(EXIT_USAGE)
     request = Request("counterfactual", input_, output or Path("out"), bundle, device, as_json, wanted, options)
     raise typer.Exit(run_offline(request))
 

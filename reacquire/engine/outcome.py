@@ -13,7 +13,7 @@ from reacquire.engine.judges import CLASSES
 from reacquire.engine.preview import comparison_png, overlay_png
 from reacquire.engine.work import Outcome, Prediction, Raw, Work
 from reacquire.errors import DatasetError
-from reacquire.iap import Categorical, Vocabulary
+from reacquire.iap import Categorical, ResolvedTarget, Vocabulary
 from reacquire.imaging import Preprocessing
 
 MM3_PER_ML = 1000.0
@@ -53,8 +53,10 @@ def finish_counterfactual(work: Work, raw: Raw, bundle: BundleInfo, preprocessin
     }
     middle = len(natives) // 2
     artifacts["preview.png"] = comparison_png(work.slices[middle].canonical(), natives[middle])
+    common = _common(work, bundle)
     document = {
-        **_common(work, bundle),
+        **common,
+        "warnings": common["warnings"] + _replaced(work, raw.target),
         "target": dict(raw.target.values),
         "provenance": dict(raw.target.provenance),
         "options": made_with,
@@ -139,6 +141,16 @@ def _common(work: Work, bundle: BundleInfo) -> dict[str, Any]:
         "warnings": warnings,
         "notice": "Research use only; not for diagnosis. " + bundle.manifest.training_data,
     }
+
+
+def _replaced(work: Work, target: ResolvedTarget) -> list[str]:
+    """One warning per parameter whose own header value the models do not know, so that another one took its place."""
+    foreign = {k for slice_ in work.slices for k in slice_.iap} - work.recognised.keys()
+    return [
+        f"{keyword}: the header's value is outside what the models know or differs between slices; used: {source}"
+        for keyword, source in target.provenance.items()
+        if keyword in foreign and source != "target"
+    ]
 
 
 def _instance_number(slice_: SliceImage) -> int | None:

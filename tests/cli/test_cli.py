@@ -104,7 +104,8 @@ def test_a_refusal_has_its_code_and_status_1(tmp_path, bundle):
     ("arguments", "status"),
     [
         (("-t", "EchoTime=99"), 1),
-        (("-o", "SOURCE"), 1),
+        (("-t", "EchoTime=2.4", "-o", "SOURCE"), 1),
+        ((), 2),
         (("--sampler", "euler"), 2),
         (("--steps", "0"), 2),
         (("--header-values", "mixed"), 2),

@@ -158,6 +158,12 @@ def test_a_model_outside_the_vocabulary_is_said_to_be_so(pipeline: Pipeline) -> 
     assert "outside" in document["parameters"]["ManufacturerModelName"]["header_note"]
 
 
+def test_a_counterfactual_warns_where_a_foreign_scanner_was_replaced(pipeline: Pipeline) -> None:
+    foreign = finished(pipeline, counterfactual(), make_mr(ManufacturerModelName="Aera")).document["warnings"]
+    known = finished(pipeline, counterfactual(), make_mr()).document["warnings"]
+    assert [w.split(":")[0] for w in foreign if w not in known] == ["ManufacturerModelName"]
+
+
 def test_predicted_model_and_manufacturer_never_contradict(pipeline: Pipeline) -> None:
     for seed in range(5):
         outputs = torch.randn(1, 25, generator=torch.Generator().manual_seed(seed)) * 5
