@@ -4,7 +4,7 @@
 next to nothing of the source's own look is left. ``sdedit``: Algorithm 1 of the paper on the same interface.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -16,6 +16,7 @@ from reacquire.diffusion import (
     Epsilon,
     ItemNoise,
     NoiseSchedule,
+    OnStep,
     Parameterisation,
     SourceResidual,
     combine,
@@ -28,8 +29,6 @@ from reacquire.errors import InputError
 from reacquire.iap import Encoding, Record
 from reacquire.jobs.spec import Options, SamplerName
 from reacquire.networks import Condition
-
-OnStep = Callable[[int, int], Collection[int]]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reacquire.bundles.store import BundleInfo
 from reacquire.dicom import SliceImage, order_series, read_slice
-from reacquire.diffusion import derive_seed
+from reacquire.diffusion import OnStep, derive_seed
 from reacquire.engine.editor import Editor, Settings
 from reacquire.engine.judges import CLASSES, Predictor, Segmenter
 from reacquire.engine.outcome import finish_counterfactual, finish_prediction, finish_segmentation
@@ -25,8 +25,6 @@ from reacquire.iap import Record, Value, Vocabulary, resolve_target
 from reacquire.imaging import Preprocessing
 from reacquire.jobs.spec import OperationSpec, Options
 from reacquire.metrics import dice, ssim
-
-OnStep = Callable[[int, int], Collection[int]]
 
 
 def _nobody(done: int, total: int) -> Collection[int]:  # noqa: ARG001 (the signature of OnStep)
@@ -170,7 +168,7 @@ class Pipeline:
                 continue
 
             def step(done: int, _: int, chunk: list[int] = chunk, number: int = number) -> list[int]:
-                dropped.update(on_step(number * settings.steps + done, total))
+                dropped.update(on_step(number * settings.steps + done, total) or ())
                 return [i for i, k in enumerate(chunk) if owners[k] in dropped]
 
             targets = [raws[owners[k]].target.values for k in chunk]  # type: ignore[union-attr]
