@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = ("service", "worker", "training", "cli")
+PROGRAMS = ("service", "worker", "gateway", "training", "cli")
 HEAVY = ("torch", "monai", "matplotlib", "scipy", "highdicom", "sklearn", "nibabel")
 TORCH_MODULES = ("networks", "diffusion", "imaging", "engine", "metrics", "bundles.load")
 
@@ -87,7 +87,7 @@ def test_torch_is_imported_only_where_it_belongs():
         eager = {target.split(".")[0] for target, is_eager in edges if is_eager}
         if not allowed and eager & {"torch", "monai"}:
             guilty.append(name)
-        if package in ("service", "cli", "worker") and eager & set(HEAVY):
+        if package in ("service", "cli", "worker", "gateway") and eager & set(HEAVY):
             guilty.append(name)
     assert guilty == []
 
