@@ -68,12 +68,12 @@ def _packages(_: Path) -> str:
 
 
 def _decoders(_: Path) -> str:
-    from reacquire.dicom.syntaxes import SYNTAXES, unavailable
+    from reacquire.dicom.syntaxes import SYNTAXES, self_check
 
-    missing = unavailable()
-    if missing:
-        raise LookupError(f"no decoder for {', '.join(missing)}; install reacquire[codecs]")
-    return f"all {len(SYNTAXES)} transfer syntaxes can be read"
+    broken = self_check()
+    if broken:
+        raise LookupError("; ".join(f"{name}: {reason}" for name, reason in broken.items()))
+    return f"all {len(SYNTAXES)} transfer syntaxes decode a known picture"
 
 
 def _bundle(folder: Path) -> str:

@@ -45,11 +45,11 @@ def with_syntax(uid: str | None) -> bytes:
     return start[:at] + replacement + start[at + 8 + length :]
 
 
-def encapsulated(stream: bytes, syntax: str) -> bytes:
+def encapsulated(stream: bytes, syntax: str, **changes: int) -> bytes:
     """A file with one arbitrary codestream (PS3.5 A.4: empty offset table, one fragment, delimiter)."""
     element = b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff" + b"\xfe\xff\0\xe0\0\0\0\0"
     fragment = b"\xfe\xff\0\xe0" + struct.pack("<L", len(stream)) + stream if stream else b""
-    return without_pixels(syntax) + element + fragment + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    return without_pixels(syntax, **changes) + element + fragment + b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 
 def without_pixels(syntax: str = EXPLICIT, **changes) -> bytes:
@@ -86,6 +86,26 @@ def many_elements() -> bytes:
         for index in range(250):
             block.add_new(index, "SH", "x")
     return to_bytes(ds)
+
+
+def many_items() -> bytes:
+    """One private sequence of empty items: few elements, and seconds of parsing."""
+    at = GOOD.index(b"\x18\x00\x22\x00CS")
+    items = b"\xfe\xff\0\xe0\0\0\0\0" * 100_000
+    return GOOD[:at] + b"\x11\0\1\x10SQ\0\0\xff\xff\xff\xff" + items + b"\xfe\xff\xdd\xe0\0\0\0\0" + GOOD[at:]
+
+
+def many_fragments() -> bytes:
+    """A codestream in empty pieces."""
+    data = make_mr(syntax=JPEG_LS)
+    return data[:-8] + b"\xfe\xff\0\xe0\0\0\0\0" * 100_000 + data[-8:]
+
+
+def rle_bomb() -> bytes:
+    """Runs of 128 zeros: 8192 x 8192 pixels would be 134 MB."""
+    segment = b"\x81\x00" * 1000
+    header = struct.pack("<16L", 2, 64, 64 + len(segment), *[0] * 13)
+    return encapsulated(header + segment * 2, RLE, Rows=8192, Columns=8192)
 
 
 def zipped() -> bytes:
@@ -135,7 +155,7 @@ CONTAINERS = {
     "13 deflated image frame": (with_syntax("1.2.840.10008.1.2.8.1"), "unsupported-transfer-syntax"),
     "15 deflate bomb": (deflate_bomb(), "decompression-limit"),
     "22 JPEG baseline": (with_syntax("1.2.840.10008.1.2.4.50"), "lossy-source"),
-    "damaged deflate": (make_mr(syntax=DEFLATED)[:400] + b"\xff" * 100, "corrupt-dataset"),
+    "11 damaged deflate": (make_mr(syntax=DEFLATED)[:400] + b"\xff" * 100, "corrupt-dataset"),
     "12 no meta information": (bytes(128) + b"DICM" + b"\xff" * 60, "unsupported-transfer-syntax"),
 }  # fmt: skip
 
@@ -160,14 +180,20 @@ DATASETS = {
         encapsulated(SOI + b"\xff\xf7" + FRAME_HEADER + bytes(60), JPEG_LOSSLESS_SV1), "corrupt-pixels"),
     "14 declared J2K, noise": (encapsulated(bytes(range(200)), J2K), "corrupt-pixels"),
     "14 codestream cut": (encapsulated(b"\xff\xd8\xff", JPEG_LS), "corrupt-pixels"),
-    "14 sound header, damaged scan": (
+    "14 sound JPEG header, damaged scan": (
         encapsulated(SOI + b"\xff\xc3" + FRAME_HEADER + bytes(99), JPEG_LOSSLESS_SV1), "corrupt-pixels"),
-    "14 no fragment": (encapsulated(b"", JPEG_LS), "truncated-pixels"),
+    "10 no fragment": (encapsulated(b"", JPEG_LS), "truncated-pixels"),
     "8 encapsulated pixels cut": (make_mr(syntax=JPEG_LS)[:-200], "truncated-pixels"),
     "16 rows times columns over the cap": (
         make_mr(syntax=J2K).replace(b"\x28\0\x10\0US\2\0\x30\0", b"\x28\0\x10\0US\2\0\xff\xff"), "image-too-large"),
-    "16 J2K codestream of 60000 x 60000": (j2k_bomb(), "corrupt-pixels"),
-    "16 J2K of single-pixel tiles": (j2k_many_tiles(), "corrupt-pixels"),
+    "16 RLE of a few bytes that stand for 134 MB": (rle_bomb(), "image-too-large"),
+    "16 J2K that says 60000 x 60000 throughout": (
+        j2k_bomb().replace(b"\x28\0\x10\0US\2\0\x30\0", b"\x28\0\x10\0US\2\0\x60\xea"), "image-too-large"),
+    "16 J2K of single-pixel tiles": (j2k_many_tiles(), "image-too-large"),
+    "16 J2K of 60000 x 60000 in a small image": (j2k_bomb(), "image-too-large"),
+    "14 RLE segments that inflate beyond the image": (
+        encapsulated(struct.pack("<16L", 2, 64, 4064, *[0] * 13) + b"\x82\x01" * 4000, RLE), "corrupt-pixels"),
+    "14 a hundred thousand fragments": (many_fragments(), "corrupt-pixels"),
     "17 codestream of another size": (jpeg_of_other_size(), "corrupt-pixels"),
     "18 Rows 0": (make_mr(Rows=0), "invalid-image-attributes"),
     "18 Columns absent": (make_mr(Columns=ABSENT), "invalid-image-attributes"),
@@ -191,6 +217,7 @@ DATASETS = {
     "24 nested sequences": (nested(40), "dataset-too-deep"),
     "24 nested sequences, implicit": (nested(40, syntax=IMPLICIT), "dataset-too-deep"),
     "25 thousands of elements": (many_elements(), "dataset-too-large"),
+    "25 a hundred thousand empty items": (many_items(), "dataset-too-large"),
     "26 another modality": (make_mr(Modality="CT"), "unsupported-modality"),
     "26 ultrasound": (make_mr(Modality="US", SOPClassUID="1.2.840.10008.5.1.4.1.1.6.1"), "unsupported-modality"),
     "26 no modality": (make_mr(Modality=ABSENT), "missing-attribute"),
@@ -201,16 +228,16 @@ DATASETS = {
         make_mr(ImageOrientationPatient=["1", "0", "0", "0", "0.9659258", "0.2588190"]), "unsupported-orientation"),
     "28 turned in plane by 15 degrees": (make_mr(ImageOrientationPatient=[
         "0.9659258", "0.2588190", "0", "-0.2588190", "0.9659258", "0"]), "unsupported-orientation"),
-    "28 no unit vectors": (make_mr(ImageOrientationPatient=["2", "0", "0", "0", "1", "0"]), "invalid-attribute-value"),
+    "34 no unit vectors": (make_mr(ImageOrientationPatient=["2", "0", "0", "0", "1", "0"]), "invalid-attribute-value"),
     "29 mosaic": (make_mr(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "unsupported-image-type"),
     "29 localiser": (make_mr(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "unsupported-image-type"),
     "29 phase": (make_mr(ImageType=["ORIGINAL", "PRIMARY", "PHASE MAP"]), "unsupported-image-type"),
-    "29 enhanced MR": (make_mr(SOPClassUID="1.2.840.10008.5.1.4.1.1.4.1"), "unsupported-image-type"),
+    "29 enhanced colour MR": (make_mr(SOPClassUID="1.2.840.10008.5.1.4.1.1.4.3"), "unsupported-image-type"),
     "30 no IPP": (make_mr(ImagePositionPatient=ABSENT), "missing-geometry"),
     "30 no IOP": (make_mr(ImageOrientationPatient=b""), "missing-geometry"),
     "30 no spacing": (make_mr(PixelSpacing=ABSENT), "missing-geometry"),
     "30 no frame of reference": (make_mr(FrameOfReferenceUID=ABSENT), "missing-geometry"),
-    "30 spacing 0": (make_mr(PixelSpacing=b"0\\1 "), "invalid-attribute-value"),
+    "34 spacing 0": (make_mr(PixelSpacing=b"0\\1 "), "invalid-attribute-value"),
     "33 SyntheticData": (make_mr(SyntheticData="YES"), "already-synthetic"),
     "33 our own image type": (
         make_mr(ImageType=["DERIVED", "SECONDARY", "OTHER", "SYNTHETIC", "COUNTERFACTUAL"]), "already-synthetic"),
@@ -223,7 +250,7 @@ DATASETS = {
     "34 unit in the value": (make_mr(MagneticFieldStrength=b"1.5 T "), "invalid-attribute-value"),
     "34 two values": (make_mr(EchoTime=b"1.5\\3 "), "invalid-attribute-value"),
     "34 underscore": (make_mr(EchoTime=b"1_5 "), "invalid-attribute-value"),
-    "rescale slope 0": (make_mr(RescaleSlope=b"0 "), "invalid-attribute-value"),
+    "34 rescale slope 0": (make_mr(RescaleSlope=b"0 "), "invalid-attribute-value"),
     "37 traversal in a UID": (GOOD.replace(b"1.2.3.4.1\0", b"../../../x"), "invalid-uid"),
     "37 UID too long": (make_mr(SeriesInstanceUID=b"1." * 33 + b"11"), "invalid-uid"),
     "39 DICOMDIR": (GOOD.replace(b"\x02\x00\x02\x00UI\x1a\x001.2.840.10008.5.1.4.1.1.4\x00",

@@ -136,17 +136,24 @@ def make_mr(
 
     ``syntax`` is any native syntax, or one that an installed encoder writes; ``preamble`` begins the file.
     """
-    ds = make_dataset(pixels, **changes)
-    if syntax in (JPEG_LOSSLESS, JPEG_LOSSLESS_SV1):
-        data = _jpeg_lossless(to_bytes(ds), syntax)
-    else:
-        if syntax in (RLE, JPEG_LS, JPEG_LS_NEAR, J2K, J2K_LOSSY):
-            _compress(ds, syntax)
-        elif syntax == BIG_ENDIAN:
-            ds["PixelData"].value = np.frombuffer(ds.PixelData, "<u2").astype(">u2").tobytes()
-        ds.file_meta.TransferSyntaxUID = UID(syntax)
-        data = to_bytes(ds)
+    data = _encoded(make_dataset(pixels, **changes), syntax)
     return preamble + data[len(preamble) :]
+
+
+def transcode(data: bytes, syntax: str) -> bytes:
+    """A file in Explicit VR Little Endian in another syntax, its header otherwise as it was."""
+    return _encoded(dcmread(BytesIO(data)), syntax)
+
+
+def _encoded(ds: Dataset, syntax: str) -> bytes:
+    if syntax in (JPEG_LOSSLESS, JPEG_LOSSLESS_SV1):
+        return _jpeg_lossless(to_bytes(ds), syntax)
+    if syntax in (RLE, JPEG_LS, JPEG_LS_NEAR, J2K, J2K_LOSSY):
+        _compress(ds, syntax)
+    elif syntax == BIG_ENDIAN:
+        ds["PixelData"].value = np.frombuffer(ds.PixelData, "<u2").astype(">u2").tobytes()
+    ds.file_meta.TransferSyntaxUID = UID(syntax)
+    return to_bytes(ds)
 
 
 def make_series(count: int, *, spacing_mm: float = 2.0, **changes: Any) -> list[bytes]:

@@ -5,11 +5,15 @@ from reacquire.dicom.header import Header, inspect
 from reacquire.dicom.limits import Limits
 from reacquire.dicom.provenance import Provenance
 from reacquire.dicom.read import SliceImage, read_slice
+from reacquire.dicom.report import Finding, write_report
 from reacquire.dicom.segmentation import write_segmentation
 from reacquire.dicom.series import order_series
-from reacquire.dicom.write import series_window, write_counterfactual
+from reacquire.dicom.synthetic import Form
+from reacquire.dicom.write import series_window, write_counterfactual, write_series
 
 __all__ = [
+    "Finding",
+    "Form",
     "Header",
     "Limits",
     "Provenance",
@@ -20,5 +24,7 @@ __all__ = [
     "series_window",
     "unpack",
     "write_counterfactual",
+    "write_report",
     "write_segmentation",
+    "write_series",
 ]

@@ -3,15 +3,14 @@
 Names inside an archive are used for nothing but refusals; nothing is written to disk.
 """
 
-import lzma
 import stat
 import zipfile
-import zlib
 from io import BytesIO
 
 from reacquire.dicom.container import is_part10, is_zip
+from reacquire.dicom.frames import explode, is_enhanced
 from reacquire.dicom.limits import DEFAULT, Limits
-from reacquire.errors import ContainerError
+from reacquire.errors import ContainerError, ReacquireError
 
 IGNORED = ("__MACOSX/", ".DS_Store", "Thumbs.db")  # what desktop systems add to archives of their own accord
 SPLIT = 2**20
@@ -28,27 +27,47 @@ def unpack(data: bytes, *, limits: Limits = DEFAULT) -> list[bytes]:
     Returns
     -------
     list of bytes
-        ``[data]`` for anything but a zip: whether it is DICOM is for ``inspect`` to say.
+        ``[data]`` for any other single file: whether it is DICOM is for ``inspect`` to say. An Enhanced MR object
+        becomes one classic file per frame (``frames``).
 
     Raises
     ------
     ContainerError
         ``empty-body``, ``too-large``, ``unsafe-archive``, ``decompression-limit``, ``unsupported-container`` or
-        ``dicomdir-not-accepted``.
+        ``dicomdir-not-accepted``; for an Enhanced MR object also what ``frames.explode`` raises.
     """
     if not data:
         raise ContainerError("the body is empty; send a DICOM file or a zip of one series", code="empty-body")
     if len(data) > limits.series_bytes:
         raise ContainerError(f"an upload may have at most {limits.series_bytes} bytes", code="too-large")
     if not is_zip(data):
-        return [data]
+        return _slices([data], limits)
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
-            return _members(archive, len(data), limits)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
+            members = _members(archive, len(data), limits)
+    except ReacquireError:
+        raise
+    except Exception as error:  # zipfile raises many kinds on hostile bytes, ValueError and KeyError among them
         raise ContainerError(
             "the archive is damaged, encrypted or of an unknown method", code="unsafe-archive"
         ) from error
+    return _slices(members, limits)
+
+
+def _slices(files: list[bytes], limits: Limits) -> list[bytes]:
+    """The files with each Enhanced MR object replaced by its frames; caps count what comes out."""
+    slices: list[bytes] = []
+    size = 0
+    for data in files:
+        members = explode(data, limits=limits) if is_enhanced(data) else [data]
+        slices += members
+        size += sum(map(len, members))
+        if len(slices) > limits.instances or size > limits.series_bytes:
+            raise ContainerError(
+                f"a series may have at most {limits.instances} slices and {limits.series_bytes} bytes",
+                code="too-large",
+            )
+    return slices
 
 
 def _members(archive: zipfile.ZipFile, size: int, limits: Limits) -> list[bytes]:

@@ -78,8 +78,10 @@ def check_kind(ds: Dataset) -> None:
     if values.codes(ds, "Modality") != ("MR",):
         raise SuitabilityError("Modality must be MR", code="unsupported-modality", where="Modality")
     if values.text(ds, "SOPClassUID") != MR_IMAGE:
-        # Enhanced MR would be unpacked into frames here.
-        raise SuitabilityError("only MR Image Storage is read", code="unsupported-image-type", where="SOPClassUID")
+        # Enhanced MR arrives here only past ``archive.unpack``, which makes one classic file of each of its frames.
+        raise SuitabilityError(
+            "only MR and Enhanced MR Image Storage are read", code="unsupported-image-type", where="SOPClassUID"
+        )
     words = {w for v in values.codes(ds, "ImageType") for w in (v, *re.split(r"[ /]", v))}
     if words & UNSUITABLE_TYPES:
         raise SuitabilityError(
@@ -140,7 +142,7 @@ def check_geometry(ds: Dataset) -> Geometry:
 
 
 def check_format(ds: Dataset) -> StoredFormat:
-    """Rows 19 to 22: one 16-bit grey frame."""
+    """Rows 20 to 22: 16-bit grey."""
     photometric = values.codes(ds, "PhotometricInterpretation")
     if not photometric:
         raise _missing("PhotometricInterpretation")
@@ -150,9 +152,6 @@ def check_format(ds: Dataset) -> StoredFormat:
             code="unsupported-photometric",
             where="PhotometricInterpretation",
         )
-    frames = values.texts(ds, "NumberOfFrames")
-    if frames and frames != ("1",):
-        raise bad_image("NumberOfFrames", "must be 1 in a classic MR image")
     bits, allocated = unsigned(ds, "BitsStored"), unsigned(ds, "BitsAllocated")
     if allocated == 8 or (allocated == 16 and 1 <= bits <= 8):
         raise PixelError("8 bits hold too few grey levels; send the original", code="lossy-source", where="BitsStored")
@@ -166,6 +165,13 @@ def check_format(ds: Dataset) -> StoredFormat:
     if representation not in (0, 1):
         raise bad_image("PixelRepresentation", "must be 0 or 1")
     return StoredFormat(bits, representation == 1, photometric[0] == "MONOCHROME1")
+
+
+def check_single_frame(ds: Dataset) -> None:
+    """Row 19: a classic MR image has one frame."""
+    frames = values.texts(ds, "NumberOfFrames")
+    if frames and frames != ("1",):
+        raise bad_image("NumberOfFrames", "must be 1 in a classic MR image")
 
 
 def check_rescale(ds: Dataset, stored: StoredFormat) -> tuple[StoredFormat, tuple[str, ...]]:

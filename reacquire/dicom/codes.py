@@ -17,6 +17,34 @@ TISSUE: Code = ("85756007", "SCT", "Tissue")  # CID 7150
 ADIPOSE_TISSUE: Code = ("55603005", "SCT", "Adipose tissue")  # CID 7166
 ORGAN_PARENCHYMA: Code = ("91772007", "SCT", "Organ parenchyma")  # CID 7166: no code for fibroglandular tissue
 BREAST: Code = ("76752008", "SCT", "Breast")  # CID 4
+ARTIFICIAL_INTELLIGENCE: Code = ("123110", "DCM", "Artificial Intelligence")  # CID 7162
+
+BREAST_MRI: Code = ("241615005", "SCT", "Magnetic resonance imaging of breast")
+MEASUREMENT_REPORT: Code = ("126000", "DCM", "Imaging Measurement Report")  # TID 1500
+DEVICE: Code = ("121007", "DCM", "Device")  # CID 270
+PROBABILITY: Code = ("122157", "DCM", "Probability")
+DERIVATION: Code = ("121401", "DCM", "Derivation")  # of a value, TID 300
+PREDICTED: Code = ("PRED", OWN_SCHEME, "Predicted from the pixels")
+STATED: Code = ("HDR", OWN_SCHEME, "Stated in the image header")
+
+# Acquisition parameters by keyword. PS3.16 has no code for TE, TR, flip angle and scan options: own scheme.
+PARAMETERS: dict[str, Code] = {
+    "Manufacturer": ("113878", "DCM", "Device Manufacturer"),
+    "ManufacturerModelName": ("113879", "DCM", "Device Model Name"),
+    "MagneticFieldStrength": ("130542", "DCM", "Magnetic field strength"),
+    "SliceThickness": ("112225", "DCM", "Slice Thickness"),
+    "ScanOptions": ("ScanOptions", OWN_SCHEME, "Scan Options"),
+    "FlipAngle": ("FlipAngle", OWN_SCHEME, "Flip Angle"),
+    "EchoTime": ("EchoTime", OWN_SCHEME, "Echo Time"),
+    "RepetitionTime": ("RepetitionTime", OWN_SCHEME, "Repetition Time"),
+}
+UNITS: dict[str | None, Code] = {
+    None: ("1", "UCUM", "no units"),
+    "T": ("T", "UCUM", "tesla"),
+    "ms": ("ms", "UCUM", "millisecond"),
+    "deg": ("deg", "UCUM", "degree"),
+    "mm": ("mm", "UCUM", "millimeter"),
+}
 
 
 def code_sequence(*codes: Code) -> Sequence:

@@ -14,6 +14,7 @@ from reacquire.errors import PixelError
 
 ITEM, DELIMITER = 0xFFFEE000, 0xFFFEE0DD
 MAX_TILES = 1024
+MAX_FRAGMENTS = 16_384  # of one file; no writer makes them smaller than a few kilobytes
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def join_fragments(encoded: bytes | memoryview) -> bytes:
         if position + length > len(encoded):
             break
         fragments.append(encoded[position : position + length])
+        if len(fragments) > MAX_FRAGMENTS:
+            raise corrupt(f"more than {MAX_FRAGMENTS} fragments")
         position += length
     raise PixelError("the file ends inside the encapsulated PixelData", code="truncated-pixels", where="PixelData")
 
@@ -62,7 +65,7 @@ def check_codestream(codec: str, stream: bytes, *, rows: int, columns: int, bits
     Raises
     ------
     PixelError
-        ``corrupt-pixels``; ``truncated-pixels`` for an empty codestream.
+        ``corrupt-pixels``; ``truncated-pixels`` for an empty codestream; ``image-too-large`` for a tile bomb.
     """
     if not stream:
         raise PixelError("PixelData holds no fragment", code="truncated-pixels", where="PixelData")
@@ -129,7 +132,7 @@ def _jpeg2000(stream: bytes) -> Declared:
     if not tile_x or not tile_y:
         raise corrupt("the JPEG 2000 tiles are empty")
     if math.ceil((x - tile_x0) / tile_x) * math.ceil((y - tile_y0) / tile_y) > MAX_TILES:
-        raise corrupt(f"more than {MAX_TILES} JPEG 2000 tiles")
+        raise PixelError(f"more than {MAX_TILES} JPEG 2000 tiles", code="image-too-large", where="PixelData")
     return Declared(y - y0, x - x0, samples, (depth & 0x7F) + 1)  # the top bit is the sign
 
 

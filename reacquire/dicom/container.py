@@ -13,6 +13,7 @@ from pydicom.filereader import read_dataset
 
 from reacquire.dicom.limits import DEFAULT, Limits
 from reacquire.dicom.quiet import neutral_warnings
+from reacquire.dicom.scan import Layout
 from reacquire.dicom.syntaxes import EIGHT_BIT_LOSSY, SYNTAXES, Syntax
 from reacquire.dicom.values import text
 from reacquire.errors import ContainerError, DatasetError, PixelError
@@ -69,6 +70,23 @@ def open_part10(data: bytes, *, limits: Limits = DEFAULT) -> Part10:
     syntax = _syntax(text(meta, "TransferSyntaxUID"))
     body = memoryview(data)[start:]  # a view: uploads may be large and the API process is small
     return Part10(syntax, _inflate(body, limits) if syntax.deflated else body)
+
+
+def parse(part10: Part10, layout: Layout) -> Dataset:
+    """The elements before the pixel data; the scan has bounded what the parser will meet.
+
+    Raises
+    ------
+    DatasetError
+        ``corrupt-dataset``.
+    """
+    syntax = part10.syntax
+    stream = BytesIO(part10.body[: layout.header_end])
+    try:
+        with neutral_warnings():
+            return read_dataset(stream, syntax.implicit, syntax.little_endian)
+    except Exception as error:  # pydicom's parser raises many kinds on hostile bytes, all of them the file's fault
+        raise DatasetError("the data set cannot be parsed", code="corrupt-dataset") from error
 
 
 def _file_meta(data: bytes) -> tuple[Dataset, int]:

@@ -1,20 +1,16 @@
-"""Pixel data -> stored integers, through one decoder per transfer syntax; every failure becomes a PixelError.
+"""Pixel data -> stored integers, through one decoder per transfer syntax; every failure becomes an InputError.
 
-Bounds were checked before (``checks``, ``codestream``). Meaning (inversion, rescale) is ``read``'s.
+Native data and RLE are read here; every other codec runs in the child process of ``guard``. Bounds were checked before
+(``checks``, ``codestream``). Meaning (inversion, rescale) is ``read``'s.
 """
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.encaps import encapsulate
-from pydicom.pixels import get_decoder
 
 from reacquire.dicom.checks import StoredFormat
-from reacquire.dicom.codestream import check_codestream, corrupt, decode_rle, join_fragments
+from reacquire.dicom.codestream import check_codestream, decode_rle, join_fragments
+from reacquire.dicom.guard import GUARD, Order
 from reacquire.dicom.header import Opened
-from reacquire.dicom.quiet import neutral_warnings
-from reacquire.dicom.syntaxes import Syntax
 from reacquire.errors import ContainerError
 
 
@@ -31,8 +27,21 @@ def decode(opened: Opened) -> NDArray[np.int32]:
     PixelError
         ``corrupt-pixels`` or ``truncated-pixels``.
     ContainerError
-        ``unsupported-transfer-syntax`` when the decoder is not installed.
+        ``unsupported-transfer-syntax`` when the decoder is missing or fails its self-check, ``decompression-limit``.
     """
+    from reacquire.dicom.selfcheck import check_syntax  # which itself decodes
+
+    if check_syntax(str(opened.part10.syntax.uid)) is not None:
+        raise ContainerError(
+            f"{opened.part10.syntax.name} cannot be decoded on this installation; see reacquire doctor",
+            code="unsupported-transfer-syntax",
+            where="TransferSyntaxUID",
+        )
+    return decode_words(opened)
+
+
+def decode_words(opened: Opened) -> NDArray[np.int32]:
+    """``decode`` without asking whether the decoder is sound: what the self-check itself uses."""
     header, syntax = opened.header, opened.part10.syntax
     start, stop = opened.layout.pixels or (0, 0)
     encoded = opened.part10.body[start:stop]
@@ -45,38 +54,9 @@ def decode(opened: Opened) -> NDArray[np.int32]:
     if syntax.codec == "rle":
         words = np.frombuffer(decode_rle(stream, rows=shape[0], columns=shape[1]), "<u2").reshape(shape)
     else:
-        words = _decompress(stream, syntax, shape, header.stored)
+        task = Order(str(syntax.uid), syntax.plugin or "", *shape, header.stored.bits, header.stored.signed)
+        words = np.frombuffer(GUARD.decompress(task, stream), "<u2").reshape(shape)
     return _sign_extend(words, header.stored)
-
-
-def _decompress(stream: bytes, syntax: Syntax, shape: tuple[int, int], stored: StoredFormat) -> NDArray[np.uint16]:
-    decoder = get_decoder(syntax.uid)
-    plugin = syntax.plugin or ""
-    if plugin not in decoder.available_plugins:
-        raise ContainerError(
-            f"no decoder for {syntax.name} is installed; install reacquire[codecs]",
-            code="unsupported-transfer-syntax",
-            where="TransferSyntaxUID",
-        )
-    options: dict[str, Any] = {
-        "rows": shape[0],
-        "columns": shape[1],
-        "bits_allocated": 16,
-        "bits_stored": stored.bits,
-        "pixel_representation": int(stored.signed),
-        "samples_per_pixel": 1,
-        "number_of_frames": 1,
-        "photometric_interpretation": "MONOCHROME2",
-        "pixel_keyword": "PixelData",
-    }
-    try:
-        with neutral_warnings():
-            array, _ = decoder.as_array(encapsulate([stream]), index=0, raw=True, decoding_plugin=plugin, **options)
-    except Exception as error:  # codecs fail in every way there is; at this point the bytes are to blame
-        raise corrupt("the codestream cannot be decoded") from error
-    if array.shape != shape:
-        raise corrupt("the decoded image has another size than Rows and Columns")
-    return array.astype(np.int32).astype(np.uint16)  # two's complement, whatever sign the codec chose
 
 
 def _sign_extend(words: NDArray[np.uint16], stored: StoredFormat) -> NDArray[np.int32]:

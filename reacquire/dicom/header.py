@@ -5,19 +5,16 @@ Decodes nothing and keeps only the header. Pixels are ``read``'s.
 
 import hashlib
 from dataclasses import dataclass, field
-from io import BytesIO
 
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
 
 from reacquire.dicom import checks, values
 from reacquire.dicom.checks import Geometry, StoredFormat
-from reacquire.dicom.container import Part10, open_part10
+from reacquire.dicom.container import Part10, open_part10, parse
 from reacquire.dicom.limits import DEFAULT, Limits
-from reacquire.dicom.quiet import neutral_warnings
+from reacquire.dicom.origin import Origin, origin_of
 from reacquire.dicom.scan import Layout, scan
-from reacquire.dicom.tags import read_iap
-from reacquire.errors import DatasetError
+from reacquire.dicom.tags import parameter_sources, read_iap
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,11 @@ class Header:
         Marked as synthetic; compressed with loss at some time.
     series_key : str
         SeriesInstanceUID: files of one series share it.
+    origin : Origin
+        What a reference to this slice must name: the file itself, or the frame of the Enhanced MR object it stands for.
+    parameter_sources : dict
+        For every acquisition parameter where its value was found: ``attribute``, the name of a functional group, or
+        why there is none, ``absent`` or ``empty``.
     sha256 : str
         Digest of the whole file, to tell a repeated file from a contradictory one.
     warnings : tuple of str
@@ -58,7 +60,14 @@ class Header:
     series_key: str = field(repr=False)
     sop_instance_uid: str = field(repr=False)
     sha256: str = field(repr=False)
+    origin: Origin
+    parameter_sources: dict[str, str] = field(repr=False)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def scan_options(self) -> tuple[str, ...]:
+        """The ScanOptions in the order of the header, empty when unknown; ``set()`` of it is what they mean."""
+        return tuple(option for option in values.codes(self.dataset, "ScanOptions") if option)
 
 
 @dataclass(frozen=True)
@@ -93,16 +102,20 @@ def open_slice(data: bytes, *, allow_synthetic: bool = False, limits: Limits = D
     part10 = open_part10(data, limits=limits)
     syntax = part10.syntax
     layout = scan(part10.body, implicit=syntax.implicit, little_endian=syntax.little_endian, limits=limits)
-    ds = _parse(part10, layout)
+    ds = parse(part10, layout)
     warnings = _check_suitable(ds, layout, allow_synthetic=allow_synthetic)
     geometry = checks.check_geometry(ds)
-    stored, rescale_warnings = checks.check_rescale(ds, checks.check_format(ds))
+    stored = checks.check_format(ds)
+    checks.check_single_frame(ds)
+    stored, rescale_warnings = checks.check_rescale(ds, stored)
     checks.check_framing(layout, native=syntax.codec == "native")
     rows, columns = checks.check_size(ds, layout, limits)
     lossy = checks.check_lossy(ds, syntax_lossy=syntax.lossy)
+    iap, origin = read_iap(ds), origin_of(ds)
+    _drop_private(ds)
     header = Header(
         dataset=ds,
-        iap=read_iap(ds),
+        iap=iap,
         rows=rows,
         columns=columns,
         stored=stored,
@@ -112,6 +125,8 @@ def open_slice(data: bytes, *, allow_synthetic: bool = False, limits: Limits = D
         series_key=values.uid(ds, "SeriesInstanceUID") or "",
         sop_instance_uid=values.uid(ds, "SOPInstanceUID") or "",
         sha256=hashlib.sha256(data).hexdigest(),
+        origin=origin,
+        parameter_sources=parameter_sources(ds, origin.sources),
         warnings=(*warnings, *rescale_warnings, *lossy),
     )
     return Opened(header, part10, layout)
@@ -126,17 +141,8 @@ def _check_suitable(ds: Dataset, layout: Layout, *, allow_synthetic: bool) -> tu
     return (*checks.check_body_part(ds), *checks.check_charset(ds))
 
 
-def _parse(part10: Part10, layout: Layout) -> Dataset:
-    """The elements before the pixel data; the scan has bounded what the parser will meet."""
-    syntax = part10.syntax
-    stream = BytesIO(part10.body[: layout.header_end])
-    try:
-        with neutral_warnings():
-            ds = read_dataset(stream, syntax.implicit, syntax.little_endian)
-    except Exception as error:  # pydicom's parser raises many kinds on hostile bytes, all of them the file's fault
-        raise DatasetError("the data set cannot be parsed", code="corrupt-dataset") from error
-    # Vendors keep 100 KB and more there, and nothing of it is ever used: a series of headers must stay small.
+def _drop_private(ds: Dataset) -> None:
+    """Vendors keep 100 KB and more there, and nothing of it is ever used: a series of headers must stay small."""
     for tag in list(ds.keys()):  # iterating over the data set itself would convert every value
         if tag.is_private or 0x6000 <= tag.group <= 0x60FF:
             del ds[tag]
-    return ds

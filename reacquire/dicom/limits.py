@@ -16,9 +16,11 @@ class Limits:
     instances : int
         Files of one series.
     elements, depth : int
-        Data elements up to the pixel data, nested ones included; sequence nesting.
-    side, pixel_bytes : int
-        Rows or Columns; bytes of the decoded image.
+        Data elements and sequence items up to the pixel data, nested ones included; sequence nesting.
+    frame_elements : int
+        Data elements more for each frame of an Enhanced MR object.
+    side, pixel_bytes, multiframe_bytes : int
+        Rows or Columns; bytes of a decoded image, and of all frames of a multi-frame object together.
     entries, archive_ratio : int
         Members of a zip, directories included; inflated size over archive size.
     """
@@ -28,8 +30,10 @@ class Limits:
     instances: int = 600
     elements: int = 2_000
     depth: int = 16
+    frame_elements: int = 400
     side: int = 8_192
     pixel_bytes: int = 64 * MIB
+    multiframe_bytes: int = 256 * MIB
     entries: int = 2_000
     archive_ratio: int = 100
 

@@ -15,6 +15,7 @@ from reacquire.errors import DatasetError, PixelError
 PIXEL_DATA = 0x7FE00010
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 UNDEFINED = 0xFFFFFFFF
+BEHIND_EVERYTHING = 1 << 32
 LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 FRAGMENTED_VRS = frozenset({b"OB", b"OW"})
 
@@ -103,8 +104,10 @@ class _Walk:
             raise DatasetError(f"more than {self.limits.elements} data elements", code="dataset-too-large")
 
 
-def scan(data: bytes | memoryview, *, implicit: bool, little_endian: bool, limits: Limits) -> Layout:
-    """Walk an encoded data set (no preamble, no file meta information) up to its pixel data.
+def scan(
+    data: bytes | memoryview, *, implicit: bool, little_endian: bool, limits: Limits, until: int = BEHIND_EVERYTHING
+) -> Layout:
+    """Walk an encoded data set (no preamble, no file meta information) up to its pixel data, or to the tag ``until``.
 
     Raises
     ------
@@ -121,6 +124,8 @@ def scan(data: bytes | memoryview, *, implicit: bool, little_endian: bool, limit
         kind, length = walk.kind_and_length(tag)
         if tag == PIXEL_DATA:
             return _pixels(walk, start, length)
+        if tag >= until:
+            return Layout(start, None, False)
         walk.count()
         if kind == "value":
             walk.skip(length)
@@ -155,10 +160,17 @@ def _pass_over(walk: _Walk, outermost: _Open) -> None:
             _element_in_item(walk, stack, tag)
         elif tag != ITEM:
             raise DatasetError("a sequence holds something other than items", code="corrupt-dataset")
-        elif top.kind == "fragments":
-            walk.skip(walk.unpack("L")[0])
         else:
-            stack.append(_Open("item", walk.end(walk.unpack("L")[0])))
+            walk.count()  # empty items cost a parser as much as elements do
+            _open_item(walk, stack, top)
+
+
+def _open_item(walk: _Walk, stack: list[_Open], top: _Open) -> None:
+    (length,) = walk.unpack("L")
+    if top.kind == "fragments":
+        walk.skip(length)
+    else:
+        stack.append(_Open("item", walk.end(length)))
 
 
 def _element_in_item(walk: _Walk, stack: list[_Open], tag: int) -> None:

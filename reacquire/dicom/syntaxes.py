@@ -3,6 +3,7 @@
 One decoder per syntax, so that a file gives the same pixels on every machine. Whatever is not in the table is refused.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,3 +67,10 @@ def unavailable() -> tuple[str, ...]:
         if syntax.plugin and syntax.plugin not in get_decoder(syntax.uid).available_plugins:
             missing.append(syntax.name)
     return tuple(missing)
+
+
+def self_check() -> Mapping[str, str]:
+    """What is wrong with which accepted syntax, by name: one known picture is sent through every decoder."""
+    from reacquire.dicom import selfcheck  # which imports this module
+
+    return {SYNTAXES[uid].name: reason for uid, reason in selfcheck.self_check().items()}

@@ -3,10 +3,11 @@
 Normalises spelling only. Whether a value is one that the models know is the vocabulary's question (``reacquire.iap``).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from reacquire.dicom import values
 
@@ -75,3 +76,23 @@ def read_iap(ds: Dataset) -> dict[str, Value]:
     """
     found = {a.keyword: a.read(ds, a.keyword) for a in ATTRIBUTES}
     return {keyword: value for keyword, value in found.items() if value is not None}
+
+
+def parameter_sources(ds: Dataset, groups: Mapping[str, str]) -> dict[str, str]:
+    """Where the value of each parameter was found, or why there is none.
+
+    Parameters
+    ----------
+    groups : mapping of str to str
+        The functional group of each parameter of an Enhanced MR frame (``Origin.sources``); empty for classic files.
+
+    Returns
+    -------
+    dict
+        By keyword: ``attribute``, the name of a functional group, ``empty`` or ``absent``.
+    """
+    sources = {}
+    for a in ATTRIBUTES:
+        missing = "empty" if Tag(a.tag) in ds else "absent"
+        sources[a.keyword] = missing if a.read(ds, a.keyword) is None else groups.get(a.keyword, "attribute")
+    return sources

@@ -11,7 +11,7 @@ from typing import Any
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 
 from reacquire.errors import DatasetError
 
@@ -21,7 +21,11 @@ _UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")  # PS3.5 section 9.1
 
 def raw(ds: Dataset, keyword: str) -> bytes | None:
     """The encoded value of a top-level string element; None when absent or empty (padding does not count)."""
-    tag = Tag(tag_for_keyword(keyword) or 0)
+    return raw_at(ds, Tag(tag_for_keyword(keyword) or 0))
+
+
+def raw_at(ds: Dataset, tag: BaseTag) -> bytes | None:
+    """``raw`` of a tag, for elements without a keyword."""
     if tag not in ds:
         return None
     element = ds.get_item(tag)
@@ -46,6 +50,12 @@ def text(ds: Dataset, keyword: str) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
+def raw_text(ds: Dataset, tag: BaseTag) -> str | None:
+    """``text`` of a tag, for elements without a keyword."""
+    value = raw_at(ds, tag)
+    return None if value is None else value.decode("latin-1")
+
+
 def texts(ds: Dataset, keyword: str) -> tuple[str, ...]:
     """The stripped values of a multi-valued string element, empty when absent."""
     value = text(ds, keyword)
@@ -66,8 +76,11 @@ def uid(ds: Dataset, keyword: str) -> str | None:
         ``invalid-uid``.
     """
     value = text(ds, keyword)
-    if value is None:
-        return None
+    return None if value is None else checked_uid(value, keyword)
+
+
+def checked_uid(value: str, keyword: str) -> str:
+    """``value`` if it is a UID; the error names ``keyword``."""
     if len(value) > 64 or not _UID.fullmatch(value):
         raise DatasetError(f"{keyword} is not a UID (PS3.5 section 9.1)", code="invalid-uid", where=keyword)
     return value

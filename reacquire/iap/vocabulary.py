@@ -106,7 +106,7 @@ class Vocabulary:
 
     def recognise(self, header: Record) -> dict[str, Value]:
         """The part of a header record that the vocabulary holds; all else is unknown and left out."""
-        matched = {p.keyword: p.match(header[p.keyword]) for p in self.parameters if p.keyword in header}
+        matched = {p.keyword: _seen(p, header[p.keyword]) for p in self.parameters if p.keyword in header}
         return {keyword: value for keyword, value in matched.items() if value is not None}
 
     def validate(self, target: Record) -> dict[str, Value]:
@@ -134,6 +134,15 @@ class Vocabulary:
         maker = self.manufacturer_of(record["ManufacturerModelName"])
         if maker != record["Manufacturer"]:
             raise TargetError(f"this ManufacturerModelName is built by {maker}", where="Manufacturer")
+
+
+def _seen(parameter: Parameter, value: Value) -> Value | None:
+    """``match`` for what scanners write: several values (ScanOptions) mean a set, listed in any order."""
+    found = parameter.match(value)
+    if found is None and isinstance(parameter, Categorical) and isinstance(value, str) and "\\" in value:
+        parts = sorted(value.split("\\"))
+        return next((c for c in parameter.categories if isinstance(c, str) and sorted(c.split("\\")) == parts), None)
+    return found
 
 
 def _parameter(entry: dict) -> Parameter:

@@ -102,14 +102,23 @@ class Preprocessing:
         (R, C) int32
             Equal to ``native`` bit for bit when ``after`` equals ``before``.
         """
+        return np.rint(np.clip(self.add_change(native, before, after), *stored_range)).astype(np.int32)
+
+    def add_change(self, native: NDArray[Any], before: ModelImage, after: Image) -> NDArray[np.float64]:
+        """``apply_change`` without its rounding and clipping, for pixels that no file will store: (R, C) float64."""
         change = _upsample(np.asarray(after - before.values, dtype=np.float32)[None], native.shape)[0]
         # float64: a 16-bit value plus a small change must not lose the half that rounding looks at
-        result = native.astype(np.float64) + change.astype(np.float64) * (before.high - before.low)
-        return np.rint(np.clip(result, *stored_range)).astype(np.int32)
+        return native.astype(np.float64) + change.astype(np.float64) * (before.high - before.low)
 
     def labels_to_native(self, logits: Image, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """Class scores ``(K, size, size)`` -> labels ``(R, C)``: upsampled as scores, so that borders stay smooth."""
         return np.argmax(_upsample(np.asarray(logits, dtype=np.float32), shape), axis=0).astype(np.uint8)
+
+    def probabilities_to_native(self, logits: Image, shape: tuple[int, int]) -> Image:
+        """Class scores ``(K, size, size)`` -> probabilities ``(K, R, C)`` that agree with ``labels_to_native``."""
+        scores = _upsample(np.asarray(logits, dtype=np.float32), shape)
+        odds = np.exp(scores - scores.max(axis=0))
+        return np.asarray(odds / odds.sum(axis=0), dtype=np.float32)
 
     def forward_labels(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Labels ``(R, C)`` -> ``(size, size)``, each cell the label under its centre."""

@@ -6,10 +6,11 @@ import warnings
 import numpy as np
 import pytest
 from builders import SECRET, make_mr
+from test_dicom_report import FINDINGS
 from test_dicom_segmentation import ALGORITHM, make_labels
 from test_dicom_write import PROVENANCE
 
-from reacquire.dicom import read_slice, write_counterfactual, write_segmentation
+from reacquire.dicom import Form, read_slice, write_counterfactual, write_report, write_segmentation
 
 ODD = {
     # one component: highdicom warns with the name; over long and lower case: pydicom warns with the value
@@ -37,10 +38,16 @@ def said(caplog):
 
 
 def test_reading_and_writing_say_nothing_about_the_patient(said):
+    """Neither values nor UIDs, at whatever level of logging: highdicom gets to see placeholders only."""
     source = read_slice(make_mr(**ODD))
-    write_counterfactual(source, source.pixels.astype(np.int32), provenance=PROVENANCE)
+    for output_class in ("mr", "secondary-capture"):
+        form = Form(output_class=output_class)
+        write_counterfactual(source, source.pixels.astype(np.int32), provenance=PROVENANCE, form=form)
     write_segmentation([source], make_labels(1), algorithm=ALGORITHM)
+    write_segmentation([source], make_labels(1) * 0, algorithm=ALGORITHM, segmentation_type="labelmap")
+    write_report([source], FINDINGS, algorithm=ALGORITHM)
     assert SECRET not in said().upper()
+    assert "1.2.3." not in said()
 
 
 def test_representations_of_a_slice_hide_its_header():

@@ -25,7 +25,6 @@ from builders import (
 )
 
 from reacquire.dicom import inspect, read_slice
-from reacquire.dicom.syntaxes import unavailable
 from reacquire.iap import load_vocabulary
 
 LOSSLESS = [
@@ -66,10 +65,6 @@ def test_lossy_syntaxes_are_read_with_a_warning(syntax, error):
     assert 0 < np.abs(image.pixels - make_pixels()).max() <= error
     assert image.header.lossy
     assert "compressed with loss" in image.warnings[0]
-
-
-def test_every_accepted_syntax_has_its_decoder_here():
-    assert unavailable() == ()
 
 
 def test_bits_above_bits_stored_are_dropped():

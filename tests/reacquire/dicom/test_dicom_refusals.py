@@ -21,7 +21,7 @@ from builders import (
 from reacquire.dicom import Limits, inspect, read_slice
 from reacquire.errors import ReacquireError
 
-NEEDS_PIXELS = {"14", "16 J", "17", "23", "8 e"}  # known only after decoding
+NEEDS_PIXELS = {"10 no f", "14", "16 J2K of", "17", "23", "8 e"}  # known only after decoding
 
 
 def refusal(data: bytes, **options) -> ReacquireError:

@@ -6,9 +6,10 @@ import itertools
 import numpy as np
 import pytest
 from builders import ABSENT, SECRET, make_mr, make_series, read_back
+from enhanced import make_enhanced
 from pydicom import dcmread
 
-from reacquire.dicom import read_slice, write_segmentation
+from reacquire.dicom import read_slice, unpack, write_segmentation
 from reacquire.errors import DatasetError
 
 ALGORITHM = ("Reacquire phantom-v0", "1.0.0+abababababab")
@@ -69,6 +70,59 @@ def test_it_is_a_binary_seg_with_honest_names():
     assert ds.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0].AlgorithmName == ALGORITHM[0]
 
 
+def test_a_label_map_holds_the_labels_themselves():
+    slices, labels = [read_slice(data) for data in make_series(3)], make_labels(3)
+    data = write_segmentation(slices, labels, algorithm=ALGORITHM, segmentation_type="labelmap")
+    ds = read_back(data)
+    assert (ds.SOPClassUID, ds.SegmentationType) == ("1.2.840.10008.5.1.4.1.1.66.7", "LABELMAP")
+    assert np.array_equal(labels_by_source(data, [s.header.sop_instance_uid for s in slices]), labels)
+
+
+def test_a_fractional_segmentation_holds_probabilities():
+    import highdicom as hd
+
+    slices = [read_slice(data) for data in make_series(2)]
+    scores = np.random.default_rng(0).random((2, 48, 64, 3), np.float32)
+    probabilities = (scores / scores.sum(-1, keepdims=True))[..., 1:]
+    data = write_segmentation(slices, probabilities, algorithm=ALGORITHM, segmentation_type="fractional")
+    ds = read_back(data)
+    assert (ds.SegmentationType, ds.SegmentationFractionalType) == ("FRACTIONAL", "PROBABILITY")
+    assert ds.MaximumFractionalValue == 255
+    seg = hd.seg.segread(io.BytesIO(data))
+    found = seg.get_pixels_by_source_instance([s.header.sop_instance_uid for s in slices])
+    assert np.abs(found - probabilities).max() <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("layout", ["philips", "siemens"])
+def test_frames_of_an_enhanced_source_are_named_by_number(layout):
+    slices = [read_slice(data) for data in unpack(make_enhanced(layout, 3))]
+    labels = make_labels(3)
+    ds = read_back(write_segmentation(slices, labels, algorithm=ALGORITHM))
+    references = ds.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert [r.ReferencedSOPInstanceUID for r in references] == [slices[0].header.origin.instance_uid]
+    assert "ReferencedFrameNumber" not in references[0]
+    frames = {s.header.origin.frame: n for n, s in enumerate(slices)}
+    for frame, groups in zip(ds.pixel_array, ds.PerFrameFunctionalGroupsSequence, strict=True):
+        source = groups.DerivationImageSequence[0].SourceImageSequence[0]
+        assert source.ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.4.1"
+        label = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        assert np.array_equal(frame, labels[frames[source.ReferencedFrameNumber]] == label)
+
+
+def test_frames_are_sorted_by_position_so_references_tell_where_they_belong():
+    """Against ascending InstanceNumber, as the real Aera series is numbered."""
+    slices = [read_slice(data) for data in make_series(3, spacing_mm=-2.0)]
+    labels = make_labels(3)
+    ds = read_back(write_segmentation(slices, labels, algorithm=ALGORITHM))
+    groups = ds.PerFrameFunctionalGroupsSequence
+    order = [g.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID[-1] for g in groups]
+    heights = [g.PlanePositionSequence[0].ImagePositionPatient[2] for g in groups]
+    assert order != sorted(order) or heights != sorted(heights)
+    for frame, group in zip(ds.pixel_array, groups, strict=True):
+        n = int(group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID[-1]) - 1
+        assert np.array_equal(frame, labels[n] == group.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+
+
 def test_patient_and_study_are_those_of_the_source_and_nothing_else_identifies():
     source = make_mr(InstitutionName=SECRET, OperatorsName=f"{SECRET}^Op")
     ds = read_back(write_segmentation([read_slice(source)], make_labels(1), algorithm=ALGORITHM))
@@ -84,6 +138,12 @@ def test_a_source_without_a_type_2_attribute_is_served(keyword):
     source = read_slice(make_mr(**{keyword: ABSENT}))
     ds = read_back(write_segmentation([source], make_labels(1), algorithm=ALGORITHM))
     assert ds.Modality == "SEG"
+
+
+def test_a_source_with_an_odd_slice_spacing_is_served():
+    source = read_slice(make_mr(SpacingBetweenSlices=b"2,5 "))
+    ds = read_back(write_segmentation([source], make_labels(1), algorithm=ALGORITHM))
+    assert "SpacingBetweenSlices" not in ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
 
 
 def test_it_is_marked_synthetic_when_its_source_is():
@@ -109,6 +169,19 @@ def test_the_same_labels_give_the_same_uid():
     assert uids[0] == uids[1] != uids[2]
 
 
+def test_the_order_of_the_slices_is_no_part_of_the_identity():
+    slices, labels = [read_slice(data) for data in make_series(2)], make_labels(2)
+    one = write_segmentation(slices, labels, algorithm=ALGORITHM)
+    other = write_segmentation(slices[::-1], labels[::-1], algorithm=ALGORITHM)
+    assert read_back(one).SOPInstanceUID == read_back(other).SOPInstanceUID
+
+
+def test_loss_of_compression_is_inherited():
+    lossy = read_slice(make_mr(LossyImageCompression="01", LossyImageCompressionRatio="9"))
+    ds = read_back(write_segmentation([lossy], make_labels(1), algorithm=ALGORITHM))
+    assert (ds.LossyImageCompression, ds.LossyImageCompressionRatio) == ("01", 9)
+
+
 def test_slices_of_two_series_or_one_slice_twice_are_refused():
     one, other = make_mr(), make_mr(SeriesInstanceUID="1.2.3.9", SOPInstanceUID="1.2.3.4.9")
     for files in ((one, other), (one, one)):
@@ -123,3 +196,16 @@ def test_slices_of_two_series_or_one_slice_twice_are_refused():
 def test_labels_that_do_not_fit_are_the_callers_mistake(labels):
     with pytest.raises(ValueError, match="labels must"):
         write_segmentation([read_slice(make_mr())], labels, algorithm=ALGORITHM)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.zeros((1, 48, 64), np.uint8),
+        np.zeros((1, 48, 64, 3), np.float32),
+        np.full((1, 48, 64, 2), np.nan, np.float32),
+    ],
+)
+def test_probabilities_that_do_not_fit_are_the_callers_mistake(mask):
+    with pytest.raises(ValueError, match="probabilities must"):
+        write_segmentation([read_slice(make_mr())], mask, algorithm=ALGORITHM, segmentation_type="fractional")

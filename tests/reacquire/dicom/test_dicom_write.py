@@ -5,11 +5,22 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 from builders import ABSENT, BIG_ENDIAN, IMPLICIT, J2K_LOSSY, SECRET, make_mr, make_pixels, read_back
+from enhanced import make_enhanced
 from pydicom import config
 from pydicom.uid import UID
 
-from reacquire.dicom import Provenance, read_slice, series_window, write_counterfactual
+from reacquire.dicom import (
+    Form,
+    Provenance,
+    SliceImage,
+    read_slice,
+    series_window,
+    unpack,
+    write_counterfactual,
+    write_series,
+)
 from reacquire.dicom.copying import ACQUISITION, PATIENT, SPACE, STUDY
+from reacquire.dicom.padding import keep_padding
 from reacquire.errors import PixelError
 
 PROVENANCE = Provenance(
@@ -43,8 +54,16 @@ def enforce_valid_values(monkeypatch):
 def write(data: bytes | None = None, *, change: int = 3, **options):
     image = read_slice(make_mr() if data is None else data)
     pixels = np.clip(image.pixels.astype(np.int32) + change, *image.stored_range)
-    written = write_counterfactual(image, pixels, provenance=PROVENANCE, created=CREATED, **options)
+    window = options.pop("window", None)
+    form = Form(**options)
+    written = write_counterfactual(image, pixels, provenance=PROVENANCE, form=form, window=window, created=CREATED)
     return written, read_back(written)
+
+
+def series(files: list[bytes], **options) -> list:
+    images = [read_slice(data) for data in files]
+    pixels = [image.pixels.astype(np.int32) for image in images]
+    return [read_back(d) for d in write_series(images, pixels, provenance=PROVENANCE, form=Form(**options))]
 
 
 def test_pixels_survive_the_round_trip():
@@ -109,7 +128,7 @@ def test_nothing_outside_the_allow_list_is_carried_over():
         SAR="0.1", PixelBandwidth="500", ImagingFrequency="63.6", SequenceName="*fl3d1", InstitutionName=SECRET
     )
     _, ds = write(source)
-    absent = ("ProtocolName", "DeviceSerialNumber", "SAR", "PixelBandwidth", "ImagingFrequency", "SequenceName")
+    absent = ("ProtocolName", "SAR", "PixelBandwidth", "ImagingFrequency", "SequenceName")
     for keyword in (*absent, "InstitutionName", "RescaleSlope", "ProcedureCodeSequence"):
         assert keyword not in ds
     assert {e.tag.group for e in ds if e.tag.is_private} == {0x0099}
@@ -153,8 +172,7 @@ def test_the_same_job_gives_the_same_uids_and_another_job_others():
 
 
 def test_slices_of_one_series_share_the_derived_series():
-    one = write(make_mr())[1]
-    two = write(make_mr(SOPInstanceUID="1.2.3.4.2"))[1]
+    one, two = series([make_mr(), make_mr(SOPInstanceUID="1.2.3.4.2", ImagePositionPatient=["0", "0", "0"])])
     assert one.SeriesInstanceUID == two.SeriesInstanceUID
     assert one.SOPInstanceUID != two.SOPInstanceUID
 
@@ -238,3 +256,54 @@ def test_an_image_too_small_for_the_watermark_is_refused():
 def test_pixels_that_do_not_fit_are_the_callers_mistake(pixels):
     with pytest.raises(ValueError, match="pixels must"):
         write_counterfactual(read_slice(make_mr()), pixels, provenance=PROVENANCE)
+
+
+def test_frames_of_an_enhanced_source_are_named_by_number():
+    files = unpack(make_enhanced("siemens", 3))
+    for frame, ds in enumerate(series(files), start=1):
+        source = ds.SourceImageSequence[0]
+        assert source.ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.4.1"
+        assert source.ReferencedFrameNumber == frame
+        instance = ds.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]
+        assert instance.ReferencedSOPInstanceUID == source.ReferencedSOPInstanceUID
+        assert "ReferencedFrameNumber" not in instance
+
+
+def padded(**changes) -> SliceImage:
+    """A slice whose left edge is padding; the value's VR is only settled when a file is re-encoded."""
+    pixels = make_pixels().astype(np.int16)
+    pixels[:, :4] = changes.get("PixelPaddingValue", 0)
+    return read_slice(make_mr(pixels, syntax=IMPLICIT, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"PixelPaddingValue": 0}, (0, None)),
+        ({"PixelPaddingValue": 3, "PixelPaddingRangeLimit": 9}, (3, 9)),
+        ({"PixelPaddingValue": -5, "PixelRepresentation": 1}, (-5, None)),
+        ({"PixelPaddingValue": 4095, "PhotometricInterpretation": "MONOCHROME1"}, (0, None)),
+        ({"PixelPaddingValue": 10, "RescaleSlope": "2", "RescaleIntercept": "-7"}, (13, None)),
+    ],
+    ids=["plain", "range", "signed", "inverted", "rescaled"],
+)
+def test_padding_is_kept_in_an_edit_and_stated_in_the_files_own_values(changes, expected):
+    source = padded(**changes)
+    edited = np.clip(source.pixels.astype(np.int32) + 20, *source.stored_range)
+    kept = keep_padding(source, edited)
+    assert np.array_equal(kept[:, :4], source.pixels[:, :4])
+    assert np.array_equal(kept[:, 4:], edited[:, 4:])
+    ds = read_back(write_counterfactual(source, kept, provenance=PROVENANCE))
+    assert (ds.PixelPaddingValue, ds.get("PixelPaddingRangeLimit")) == expected
+    lost = read_back(write_counterfactual(source, edited, provenance=PROVENANCE))
+    assert "PixelPaddingValue" not in lost
+
+
+def test_long_decimals_of_sources_are_shortened_and_keep_the_geometry():
+    source = make_mr(
+        ImagePositionPatient=b"-100.50000000000000001\\-90.249999999999999\\12.5 ", PatientWeight=b"1e400 "
+    )
+    _, ds = write(source)
+    assert np.allclose([float(v) for v in ds.ImagePositionPatient], (-100.5, -90.25, 12.5), atol=1e-9)
+    assert all(len(str(v)) <= 16 for v in ds.ImagePositionPatient)
+    assert "PatientWeight" not in ds
