@@ -10,6 +10,9 @@
     +-- BundleError               weights that must not be loaded
     +-- JobError                  a job in the wrong state
     +-- OverloadedError           no capacity now
+    +-- PacsError                 a PACS, or what we may do with it
+    |   +-- PacsOutage            it is out of reach now; the same may work later
+    +-- AccessError               who asks has not shown that it may
 
 A code is the suffix of the problem type (RFC 9457) and the key of the service's status table; it never changes.
 The detail names a tag and a rule, never a value from a header (values identify patients).
@@ -122,6 +125,30 @@ class JobError(ReacquireError):
 
 class OverloadedError(ReacquireError):
     codes: ClassVar[tuple[str, ...]] = ("overloaded", "not-ready")
+
+
+class PacsError(ReacquireError):
+    codes: ClassVar[tuple[str, ...]] = (
+        "pacs-refused",
+        "pacs-answer-invalid",
+        "source-not-found",
+        "pacs-not-allowed",
+        "store-failed",
+    )
+
+
+class PacsOutage(PacsError):
+    """``wait_s``: how long the PACS asked us to leave it alone (Retry-After), if it did."""
+
+    codes: ClassVar[tuple[str, ...]] = ("pacs-unreachable",)
+
+    def __init__(self, detail: str, *, code: str | None = None, wait_s: float | None = None) -> None:
+        super().__init__(detail, code=code)
+        self.wait_s = wait_s
+
+
+class AccessError(ReacquireError):
+    codes: ClassVar[tuple[str, ...]] = ("unauthorized", "forbidden", "rate-limited")
 
 
 def every_code() -> frozenset[str]:

@@ -104,9 +104,9 @@ def every_error() -> list[ReacquireError]:
 
 
 if __name__ == "__main__":
-    from worker.__main__ import configure_logging
+    from reacquire.jobs.logs import set_up
     from worker.app import serve
     from worker.settings import WorkerSettings
 
-    configure_logging("info")
+    set_up("worker", "info")
     sys.exit(serve(WorkerSettings(), FakePipeline(), bundle="fake"))

@@ -1,6 +1,5 @@
 """``python -m worker``: load the bundle, then consume jobs; exit status 2 for unusable settings or weights."""
 
-import logging
 import sys
 from typing import NoReturn
 
@@ -9,27 +8,8 @@ from pydantic import ValidationError
 
 from reacquire.bundles.store import open_bundle
 from reacquire.errors import BundleError
-from reacquire.jobs.logs import describe, json_handler, processors
+from reacquire.jobs.logs import set_up
 from worker.settings import WorkerSettings
-
-
-def configure_logging(level: str) -> None:
-    """JSON lines on stderr, for structlog and for libraries alike."""
-    logging.basicConfig(handlers=[json_handler(sys.stderr)], level=level.upper(), force=True)
-    logging.captureWarnings(True)
-    logging.getLogger("kombu").setLevel("WARNING")
-    structlog.configure(
-        processors=[*processors(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    sys.excepthook = _on_uncaught
-
-
-def _on_uncaught(_: type[BaseException], error: BaseException, __: object) -> None:
-    """What ends the process is logged without its text, as everything else is."""
-    structlog.get_logger("worker").critical("uncaught error", error=describe(error))
 
 
 def refuse(text: str) -> NoReturn:
@@ -51,15 +31,15 @@ def main() -> int:
     try:
         settings = WorkerSettings()
     except ValidationError as error:
-        configure_logging("info")
+        set_up("worker", "info")
         refuse("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)))
-    configure_logging(settings.log_level)
+    set_up("worker", settings.log_level)
     try:
         open_bundle(settings.bundle)  # refuses in a moment what would be refused again after torch was imported
         from reacquire.engine import load_pipeline
 
         device = pick_device(settings.device)
-        pipeline = load_pipeline(settings.bundle, device=device)
+        pipeline = load_pipeline(settings.bundle, device=device, uid_root=settings.uid_root)
         pipeline.warm()
     except BundleError as error:
         refuse(error.detail)

@@ -20,13 +20,14 @@ from celery_batches import Batches
 from reacquire import __version__
 from reacquire.jobs.blobs import BlobStore
 from reacquire.jobs.broker import QUEUE, TASK, URGENT, Publisher, celery_app
+from reacquire.jobs.leases import Leases
 from reacquire.jobs.presence import Presence, WorkerInfo
+from reacquire.jobs.pulse import Pulse
+from reacquire.jobs.reconciler import Reconciler
 from reacquire.jobs.store import JobStore, connect
+from worker import memory
 from worker.batching import BatchPolicy, default_budget
-from worker.leases import Leases
 from worker.metrics import WorkerMetrics
-from worker.pulse import Pulse
-from worker.reconciler import Reconciler
 from worker.runner import Pipeline, Runner
 from worker.settings import WorkerSettings
 
@@ -103,7 +104,8 @@ def serve(settings: WorkerSettings, pipeline: Pipeline, *, device: str = "cpu", 
         presence=presence,
         leases=leases,
         reconciler=Reconciler(store, presence, publisher, blobs),
-        metrics=metrics,
+        measure=lambda: metrics.gpu_memory.set(memory.device_bytes()),
+        stage="compute",
         ready_file=settings.ready_file,
     )
     metrics.model_loaded.labels(bundle, __version__).set(1)

@@ -24,6 +24,12 @@ class WorkerMetrics:
             names.MODEL_LOADED.name, names.MODEL_LOADED.help, names.MODEL_LOADED.labels, registry=self.registry
         )
 
+    def count(self, operation: str, outcome: str, code: str | None) -> None:
+        """A job left this worker."""
+        self.items.labels(operation, outcome).inc()
+        if code is not None:
+            self.failures.labels(code).inc()
+
     def _counter(self, metric: names.Metric) -> Counter:
         return Counter(metric.name, metric.help, metric.labels, registry=self.registry)
 

@@ -11,25 +11,23 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
-import obstore.exceptions
 import redis
 import structlog
 
 from reacquire.errors import OverloadedError, ReacquireError
 from reacquire.jobs.blobs import BlobStore
+from reacquire.jobs.endings import OUTAGES, Endings
+from reacquire.jobs.leases import Leases
 from reacquire.jobs.logs import describe
 from reacquire.jobs.record import Claim, Failure
 from reacquire.jobs.spec import OperationSpec
 from reacquire.jobs.store import JobStore, Progress
 from worker import memory
 from worker.batching import Batcher, BatchPolicy
-from worker.leases import Leases
 from worker.metrics import WorkerMetrics
 from worker.settle import Settler
 
 log = structlog.get_logger("worker")
-
-OUTAGES = (redis.RedisError, obstore.exceptions.BaseError)  # the lease runs out and the job is tried again
 
 
 class Pipeline(Protocol):
@@ -51,6 +49,7 @@ class Item:
     claim: Claim
     operation: str
     work: Any
+    delivers: bool = False
 
     @property
     def batch_key(self) -> tuple:
@@ -80,8 +79,12 @@ class Runner:
     clock: Callable[[], float] = time.monotonic
 
     @property
+    def endings(self) -> Endings:
+        return Endings(self.store, self.blobs, self.leases, self.republish, self.metrics.count)
+
+    @property
     def settler(self) -> Settler:
-        return Settler(self.pipeline, self.store, self.blobs, self.leases, self.metrics, self.republish)
+        return Settler(self.pipeline, self.blobs, self.endings, self.metrics)
 
     def handle(self, ids: Sequence[str]) -> None:
         """Run what can be claimed of ``ids``; returns when all of it is settled."""
@@ -125,22 +128,23 @@ class Runner:
                 self.leases.remove(claim)
 
     def _prepare(self, claim: Claim) -> Item | None:
-        started = self.clock()
+        started, operation = self.clock(), "unknown"
         try:
             record = self.store.get(claim.id)
-            wait_s = (record.started_ms - record.created_ms) / 1000
-            self.metrics.queue_wait.labels(record.operation).observe(max(0.0, wait_s))
-            work = self.pipeline.prepare(record.spec, [self.blobs.get(key) for key in record.inputs])
+            operation = record.operation
+            wait_s = (record.claimed_ms - record.entered_ms) / 1000
+            self.metrics.queue_wait.labels(operation).observe(max(0.0, wait_s))
+            work = self.pipeline.prepare(record.operation_spec, [self.blobs.get(key) for key in record.inputs])
         except ReacquireError as error:
-            self.settler.fail(claim, Failure.of(error))
+            self.endings.fail(claim, Failure.of(error), operation)
             return None
         except OUTAGES:
             raise
         except Exception as error:  # a fault of ours in one job must not reach its batch mates
-            self.settler.fail(claim, as_failure(error, claim))
+            self.endings.fail(claim, as_failure(error, claim), operation)
             return None
-        self.metrics.prepare.labels(record.operation).observe(self.clock() - started)
-        return Item(claim, record.operation, work)
+        self.metrics.prepare.labels(operation).observe(self.clock() - started)
+        return Item(claim, operation, work, delivers=bool(record.deliver_to))
 
     def _run(self, batch: Sequence[Item]) -> None:
         """Compute one batch and settle every item of it."""
@@ -161,7 +165,7 @@ class Runner:
 
     def _settle(self, item: Item, raw: Any) -> None:
         try:
-            self.settler.settle(item.claim, item.operation, item.work, raw)
+            self.settler.settle(item.claim, item.operation, item.work, raw, delivers=item.delivers)
         except OUTAGES as error:
             log.warning("job left to its lease", job=item.claim.id, error=describe(error))
         finally:

@@ -1,14 +1,15 @@
 """What a worker is told, from REACQUIRE_* variables; checked at boot, secrets masked in ``repr``."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from reacquire.dicom.uids import check_uid_root
 from reacquire.jobs.config import JobsConfig
 
-DEFAULT_BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "phantom-v0"
+DEFAULT_BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "phantom-v1"
 
 
 class WorkerSettings(BaseSettings, JobsConfig):
@@ -18,6 +19,9 @@ class WorkerSettings(BaseSettings, JobsConfig):
 
     bundle: Path = Field(DEFAULT_BUNDLE, description="folder of the weights to serve")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto takes CUDA when there is one")
+    uid_root: Annotated[str, AfterValidator(check_uid_root)] | None = Field(
+        None, description="the site's own root for the UIDs of results, at most 40 characters; 2.25 UUIDs without one"
+    )
     batch_items: int = Field(64, ge=1, le=1024, description="most jobs in one batch")
     batch_budget: int | None = Field(None, ge=1, description="most slices x steps x pixels in one batch")
     flush_s: float = Field(0.05, gt=0, le=10, description="how long the first job of a batch waits for company")

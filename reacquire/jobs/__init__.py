@@ -5,24 +5,39 @@ storage and Celery and are imported by their own names.
 """
 
 from reacquire.jobs.config import JobsConfig
-from reacquire.jobs.record import Artifact, Claim, Failure, JobRecord, is_job_id, new_job_id
+from reacquire.jobs.record import (
+    Artifact,
+    Claim,
+    Delivery,
+    Failure,
+    JobRecord,
+    Refusal,
+    RouteSpec,
+    is_job_id,
+    new_job_id,
+)
 from reacquire.jobs.spec import Operation, OperationSpec, Options, SamplerName
-from reacquire.jobs.states import FINISHED, STATES, TERMINAL, TRANSITIONS, State
+from reacquire.jobs.states import FINISHED, STATES, TERMINAL, TRANSITIONS, WITH_RESULT, Stage, State
 
 __all__ = [
     "FINISHED",
     "STATES",
     "TERMINAL",
     "TRANSITIONS",
+    "WITH_RESULT",
     "Artifact",
     "Claim",
+    "Delivery",
     "Failure",
     "JobRecord",
     "JobsConfig",
     "Operation",
     "OperationSpec",
     "Options",
+    "Refusal",
+    "RouteSpec",
     "SamplerName",
+    "Stage",
     "State",
     "is_job_id",
     "new_job_id",

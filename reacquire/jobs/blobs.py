@@ -48,6 +48,16 @@ class BlobStore:
             obstore.put(self._store, key, data)
         return keys
 
+    def put_fetched(self, claim: Claim, index: int, data: bytes) -> str:
+        """Store one file that a PACS sent, under the token of the claim; its key."""
+        key = f"jobs/{claim.id}/in/{claim.token}/{index:05d}"
+        obstore.put(self._store, key, data)
+        return key
+
+    def drop_fetched(self, claim: Claim) -> None:
+        """Delete what one run of the stage ``fetch`` has brought."""
+        self._drop(f"jobs/{claim.id}/in/{claim.token}")
+
     def put_artifacts(self, claim: Claim, files: Mapping[str, bytes]) -> list[Artifact]:
         """Store a result under a key of its own token, so that two runs of one job can't mix their files."""
         artifacts = []

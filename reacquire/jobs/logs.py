@@ -1,7 +1,8 @@
-"""How a log line looks: one JSON object of fields, no free text from data. Who logs where is the caller's business."""
+"""How a program logs: JSON objects of fields on one stream, no free text from data. The programs call ``set_up``."""
 
 import logging
 import sys
+import threading
 import traceback
 from typing import Any, TextIO
 
@@ -32,7 +33,14 @@ def describe(error: BaseException) -> dict[str, Any]:
     }
 
 
-TRUSTED = frozenset({"root", "service", "worker", "reacquire", "celery", "kombu", "redis", "uvicorn", "asyncio"})
+TRUSTED = frozenset(
+    {"root", "service", "worker", "gateway", "cli", "reacquire", "celery", "kombu", "redis", "uvicorn", "asyncio"}
+)
+# They name addresses, and so UIDs, or attributes of what they pass on; even their withheld lines would only be noise.
+TALKATIVE = ("httpx", "httpcore", "urllib3", "pynetdicom", "pydicom", "highdicom", "kombu")
+
+
+PLAIN = frozenset(logging.makeLogRecord({}).__dict__)
 
 
 def withhold_foreign_text(record: logging.LogRecord) -> bool:
@@ -42,7 +50,41 @@ def withhold_foreign_text(record: logging.LogRecord) -> bool:
     """
     if record.name.split(".")[0] not in TRUSTED:
         record.msg, record.args = "a library said something; its text is withheld", ()
+        for name in record.__dict__.keys() - PLAIN:  # fields of its own, and what another handler has formatted
+            del record.__dict__[name]
     return True
+
+
+def set_up(program: str, level: str, stream: TextIO | None = None) -> None:
+    """JSON lines on ``stream`` (stderr), for structlog and for libraries alike, and for what ends a thread.
+
+    Parameters
+    ----------
+    program : name of the logger that reports uncaught errors
+    level : debug, info, warning or error
+    """
+    root = logging.getLogger()
+    root.handlers[:] = [json_handler(sys.stderr if stream is None else stream)]
+    root.setLevel(level.upper())
+    logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a record that cannot be formatted would be printed with its arguments
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*processors(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+    def uncaught(error: BaseException | None) -> None:
+        """What ends the process, or a thread, is logged without its text, as everything else is."""
+        if error is not None:
+            structlog.get_logger(program).critical("uncaught error", error=describe(error))
+
+    sys.excepthook = lambda _type, error, _trace: uncaught(error)
+    sys.unraisablehook = lambda found: uncaught(found.exc_value)
+    threading.excepthook = lambda found: uncaught(found.exc_value)
 
 
 def json_handler(stream: TextIO) -> logging.Handler:

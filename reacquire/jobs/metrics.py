@@ -37,6 +37,8 @@ JOBS_FINISHED = _metric("jobs_finished", "counter", "Jobs that ended", "operatio
 JOB_FAILURES = _metric("job_failures", "counter", "Jobs that failed", "code")
 QUEUE_DEPTH = _metric("queue_depth", "gauge", "Jobs waiting")
 JOBS_IN_PROGRESS = _metric("jobs_in_progress", "gauge", "Jobs at work")
+COURIER_QUEUE_DEPTH = _metric("courier_queue_depth", "gauge", "Jobs waiting for a courier, those put off included")
+COURIERS = _metric("couriers", "gauge", "Couriers with a fresh heartbeat")
 WORKERS = _metric("workers", "gauge", "Workers with a fresh heartbeat")
 # the worker
 QUEUE_WAIT = _metric("queue_wait_seconds", "histogram", "From submission to the claim of a worker", "operation")
@@ -50,5 +52,18 @@ STEPS = _metric("denoise_steps", "counter", "Steps reported by the networks", "o
 OUT_OF_MEMORY = _metric("out_of_memory", "counter", "Batches that did not fit and were split")
 GPU_MEMORY = _metric("gpu_memory_bytes", "gauge", "Device memory reserved by this worker")
 MODEL_LOADED = _metric("model_loaded", "gauge", "1 for the bundle that this worker serves", "model", "version")
+# the courier; it counts ITEMS and WORKER_FAILURES as well
+STAGE_DURATION = _metric("stage_seconds", "histogram", "Time of one run of a stage that speaks to a PACS", "stage")
+PUT_OFF = _metric("jobs_put_off", "counter", "Runs of a stage put off because the PACS was out of reach", "stage")
+INSTANCES = _metric("pacs_instances", "counter", "Instances pulled, stored, or not taken by the PACS", "outcome")
+NOTICES = _metric("webhook_notices", "counter", "Tries to tell the webhook of the end of a job", "outcome")
+# the C-STORE SCP
+SCP_INSTANCES = _metric("scp_instances", "counter", "Instances offered by C-STORE", "outcome")
+SCP_ASSOCIATIONS = _metric("scp_associations", "counter", "Associations, and why some were broken off", "outcome")
+SCP_CONTEXTS = _metric("scp_contexts_rejected", "counter", "Presentation contexts that were offered and not accepted")
+SCP_SERIES = _metric("scp_series", "counter", "Series that were complete", "outcome")
+SCP_SPOOLED = _metric("scp_spooled_series", "gauge", "Series in the spool, submitted ones included until they expire")
+SCP_QUARANTINED = _metric("scp_quarantined", "gauge", "Entries in quarantine")
+SCP_FREE = _metric("scp_spool_free_bytes", "gauge", "Free space of the spool's file system")
 
 EVERY: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))

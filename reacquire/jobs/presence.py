@@ -1,21 +1,25 @@
-"""Which workers are alive: a heartbeat per worker in Redis, read by readiness probes and by the reconciler."""
+"""Which workers and couriers are alive: a heartbeat each in Redis, read by readiness probes and by the reconciler."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 from reacquire.jobs.store import JobStore
+
+Role = Literal["worker", "courier"]
 
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """What a worker says about itself. ``busy`` is the number of jobs it holds."""
+    """What a worker (or a courier) says about itself. ``busy`` is the number of jobs it holds."""
 
     name: str
     device: str
     bundle: str
     version: str
     busy: int = 0
+    role: Role = "worker"
 
 
 class Presence:
@@ -39,13 +43,14 @@ class Presence:
             pipe.hset(self._info, info.name, json.dumps(asdict(info)))
             pipe.execute()
 
-    def alive(self) -> Mapping[str, WorkerInfo]:
-        """Workers with a fresh heartbeat, by name."""
+    def alive(self, role: Role = "worker") -> Mapping[str, WorkerInfo]:
+        """Workers (or couriers) with a fresh heartbeat, by name."""
         names = self._client.zrangebyscore(self._key, self._now_ms() - self._stale_ms, "+inf")
         if not names:
             return {}
         texts = self._client.hmget(self._info, names)
-        return {n: WorkerInfo(**json.loads(t)) for n, t in zip(names, texts, strict=True) if t}
+        found = {n: WorkerInfo(**json.loads(t)) for n, t in zip(names, texts, strict=True) if t}
+        return {n: info for n, info in found.items() if info.role == role}
 
     def leave(self, name: str) -> None:
         """A worker says good-bye."""

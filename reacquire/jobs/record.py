@@ -3,11 +3,24 @@
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
 
 from reacquire.errors import ReacquireError, every_code
-from reacquire.jobs.spec import OperationSpec
-from reacquire.jobs.states import FINISHED, State
+from reacquire.jobs.spec import OperationSpec, Strict
+from reacquire.jobs.states import FINISHED, Stage, State
+
+
+class RouteSpec(Strict):
+    """Look at a series of a PACS and start what the rules ask for; not something that the models do."""
+
+    operation: Literal["route"] = "route"
+
+
+Spec = Annotated[OperationSpec | RouteSpec, Field(discriminator="operation")]
+_SPEC: TypeAdapter[OperationSpec | RouteSpec] = TypeAdapter(Spec)
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,32 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """An artifact that the PACS did not take, and its reason as a code of PS3.18 table 10.5.1-1; None: it gave none."""
+
+    artifact: str
+    reason: int | None = None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of the delivery to a site: instances sent, those found there afterwards, and the rest by name."""
+
+    site: str
+    sent: int
+    stored: int
+    failed: tuple[Refusal, ...] = ()
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Delivery":
+        data = json.loads(text)
+        return cls(**{**data, "failed": tuple(Refusal(**f) for f in data["failed"])})
+
+
+@dataclass(frozen=True)
 class Claim:
     """The right to work on a job until the lease ends; ``token`` fences off whoever held it before."""
 
@@ -52,12 +91,26 @@ class Claim:
 
 @dataclass(frozen=True)
 class JobRecord:
-    """Everything that is known about a job. Times are epoch milliseconds of the store's clock, 0 for "not yet"."""
+    """Everything that is known about a job. Times are epoch milliseconds of the store's clock, 0 for "not yet".
+
+    Attributes
+    ----------
+    started_ms, claimed_ms, entered_ms : int
+        First claim ever; last claim; when the present stage began to wait.
+    trouble_ms, postponed : int
+        Since when, and how often, this stage was put off because the PACS was out of reach.
+    deliver_to : str
+        The site that the results go to; empty for none.
+    owner : str
+        ``Principal.id`` of who submitted it; empty for hooks, rules and the SCP.
+    children : tuple of str
+        Jobs that this one started (``route``).
+    """
 
     id: str
     state: State
     version: int
-    spec: OperationSpec
+    spec: OperationSpec | RouteSpec
     inputs: tuple[str, ...]
     created_ms: int
     token: int = 0
@@ -70,12 +123,35 @@ class JobRecord:
     steps: int = 0
     batch_id: str = ""
     batch_size: int = 0
+    entered_ms: int = 0
+    claimed_ms: int = 0
+    trouble_ms: int = 0
+    postponed: int = 0
+    stage: Stage = "compute"
+    deliver_to: str = ""
+    notify: bool = False
+    owner: str = ""
+    children: tuple[str, ...] = ()
+    delivery: Delivery | None = None
     failure: Failure | None = None
     artifacts: tuple[Artifact, ...] = field(default=())
 
     @property
     def operation(self) -> str:
         return self.spec.operation
+
+    @property
+    def operation_spec(self) -> OperationSpec:
+        """The spec of a job that the models work on.
+
+        Raises
+        ------
+        TypeError
+            For a job of another kind, which has no stage ``compute``.
+        """
+        if not isinstance(self.spec, OperationSpec):
+            raise TypeError("a route job has no operation for the models")
+        return self.spec
 
     @property
     def finished(self) -> bool:
@@ -88,7 +164,13 @@ class JobRecord:
         return cls(
             id=job_id,
             state=fields["state"],  # type: ignore[arg-type]
-            spec=OperationSpec.model_validate_json(fields["spec"]),
+            spec=_SPEC.validate_json(fields["spec"]),
+            stage=fields.get("stage") or "compute",  # type: ignore[arg-type]
+            deliver_to=fields.get("deliver_to", ""),
+            notify=fields.get("notify") == "1",
+            owner=fields.get("owner", ""),
+            children=tuple(json.loads(fields.get("children") or "[]")),
+            delivery=Delivery.from_json(fields["delivery"]) if fields.get("delivery") else None,
             inputs=tuple(json.loads(fields.get("inputs") or "[]")),
             cancelling=fields.get("cancel") == "1",
             batch_id=fields.get("batch_id", ""),
@@ -100,7 +182,7 @@ class JobRecord:
 
 _NUMBERS = (
     "version", "token", "attempts", "created_ms", "started_ms", "finished_ms", "expires_ms", "step", "steps",
-    "batch_size",
+    "batch_size", "entered_ms", "claimed_ms", "trouble_ms", "postponed",
 )  # fmt: skip
 
 

@@ -4,18 +4,24 @@ Keys are derived from the prefix in ARGV[1], so the scripts need one Redis (or V
 Redis transport has the same limit. The state table is generated from ``states.TRANSITIONS``.
 """
 
-from reacquire.jobs.states import FINISHED, TRANSITIONS
+from collections.abc import Mapping
 
-INDEX = {"queued": "queued", "running": "running"} | {state: "finished" for state in FINISHED}
+from reacquire.jobs.states import COURIER_STAGES, FINISHED, STAGES, TRANSITIONS
+
+INDEX = {"running": "running"} | {state: "finished" for state in FINISHED}
+# Queued jobs by who does their stage. A worker is woken by messages and the order is that of creation; a courier looks
+# for itself, and the order is that of the time from which on a job may be tried.
+QUEUES: Mapping[str, str] = {stage: "queued:courier" if stage in COURIER_STAGES else "queued" for stage in STAGES}
 
 
-def _lua_table(pairs: dict[str, str]) -> str:
+def _lua_table(pairs: Mapping[str, str]) -> str:
     return "{" + ",".join(f'["{key}"]="{value}"' for key, value in sorted(pairs.items())) + "}"
 
 
 PRELUDE = (
     f"local NEXT = {_lua_table({f'{event}:{state}': target for (event, state), target in TRANSITIONS.items()})}\n"
     f"local INDEX = {_lua_table(INDEX)}\n"
+    f"local QUEUES = {_lua_table(QUEUES)}\n"
     """
 local P = ARGV[1]
 local clock = redis.call('TIME')
@@ -24,15 +30,23 @@ local function key(id) return P .. ':job:' .. id end
 local function changed(id)
   redis.call('HINCRBY', key(id), 'version', 1)
 end
+local function queue(id) return QUEUES[redis.call('HGET', key(id), 'stage') or 'compute'] end
+local function place(id, state) return state == 'queued' and queue(id) or INDEX[state] end
+local function disown(id)
+  local owner = redis.call('HGET', key(id), 'owner')
+  if owner and owner ~= '' then redis.call('SREM', P .. ':active:' .. owner, id) end
+end
 local function move(id, event, score)
   local state = redis.call('HGET', key(id), 'state')
   local target = state and NEXT[event .. ':' .. state]
   if not target then return nil end
   redis.call('HSET', key(id), 'state', target)
-  if INDEX[state] then redis.call('ZREM', P .. ':' .. INDEX[state], id) end
-  if INDEX[target] then redis.call('ZADD', P .. ':' .. INDEX[target], score, id) end
+  if place(id, state) then redis.call('ZREM', P .. ':' .. place(id, state), id) end
+  if place(id, target) then redis.call('ZADD', P .. ':' .. place(id, target), score, id) end
   if INDEX[target] == 'finished' then
     redis.call('HSET', key(id), 'finished_ms', NOW, 'expires_ms', score)
+    if redis.call('HGET', key(id), 'notify') == '1' then redis.call('ZADD', P .. ':notify', NOW, id) end
+    disown(id)
     redis.call('HINCRBY', P .. ':totals', redis.call('HGET', key(id), 'operation') .. ' ' .. target, 1)
   end
   changed(id)
@@ -44,6 +58,18 @@ local function fail(id, failure, code, ttl)
   redis.call('HINCRBY', P .. ':failures', code, 1)
   return move(id, 'fail', NOW + ttl)
 end
+local function wait_again(id, event, delay)
+  redis.call('HSET', key(id), 'published_ms', NOW)
+  if queue(id) == QUEUES['compute'] then return move(id, event, redis.call('HGET', key(id), 'created_ms') or NOW) end
+  return move(id, event, NOW + delay)
+end
+local function take(id, worker, lease)
+  if not move(id, 'claim', NOW + lease) then return 0 end
+  redis.call('HINCRBY', key(id), 'attempts', 1)
+  redis.call('HSET', key(id), 'worker', worker, 'step', 0, 'claimed_ms', NOW)
+  redis.call('HSETNX', key(id), 'started_ms', NOW)
+  return redis.call('HINCRBY', key(id), 'token', 1)
+end
 local function holds(id, token)
   local have = redis.call('HMGET', key(id), 'state', 'token')
   return have[1] == 'running' and have[2] == token
@@ -51,19 +77,25 @@ end
 """
 )
 
-# ARGV: prefix, id, max queue, idempotency key ('' = none), fingerprint, its ttl, then field, value, ...
+# ARGV: prefix, id, max queue, idempotency key ('' = none), fingerprint, its ttl, '1' = a key whose job failed or was
+# cancelled is free again, owner ('' = nobody), most jobs of the owner at one time (0 = any), then field, value, ...
 CREATE = """
 local id, idem = ARGV[2], ARGV[4]
 if idem ~= '' then
   local known = redis.call('HMGET', P .. ':idem:' .. idem, 'job', 'fingerprint')
-  if known[1] and redis.call('EXISTS', key(known[1])) == 1 then
+  local state = known[1] and redis.call('HGET', key(known[1]), 'state')
+  if state and not (ARGV[7] == '1' and (state == 'failed' or state == 'cancelled')) then
     return {known[2] == ARGV[5] and 'replayed' or 'mismatch', known[1]}
   end
 end
-if redis.call('ZCARD', P .. ':queued') >= tonumber(ARGV[3]) then return {'full', ''} end
-redis.call('HSET', key(id), 'state', 'queued', 'created_ms', NOW, 'published_ms', NOW, 'idem', idem,
-           unpack(ARGV, 7))
-redis.call('ZADD', P .. ':queued', NOW, id)
+local waiting = redis.call('ZCARD', P .. ':' .. QUEUES['compute']) + redis.call('ZCARD', P .. ':' .. QUEUES['fetch'])
+if waiting >= tonumber(ARGV[3]) then return {'full', ''} end
+local owner, most = ARGV[8], tonumber(ARGV[9])
+if most > 0 and redis.call('SCARD', P .. ':active:' .. owner) >= most then return {'busy', ''} end
+redis.call('HSET', key(id), 'state', 'queued', 'created_ms', NOW, 'entered_ms', NOW, 'published_ms', NOW, 'idem', idem,
+           'owner', owner, unpack(ARGV, 10))
+if owner ~= '' then redis.call('SADD', P .. ':active:' .. owner, id) end
+redis.call('ZADD', P .. ':' .. queue(id), NOW, id)
 if idem ~= '' then
   redis.call('HSET', P .. ':idem:' .. idem, 'job', id, 'fingerprint', ARGV[5])
   redis.call('PEXPIRE', P .. ':idem:' .. idem, ARGV[6])
@@ -72,19 +104,25 @@ changed(id)
 return {'created', id}
 """
 
-# ARGV: prefix, worker, lease, id, ...   -> a token per id, 0 where there is nothing to claim
+# ARGV: prefix, worker, lease, id, ...   -> a token per id, 0 where a worker has nothing to claim
 CLAIM = """
 local out = {}
 for i = 4, #ARGV do
-  local id = ARGV[i]
-  local token = 0
-  if move(id, 'claim', NOW + ARGV[3]) then
-    token = redis.call('HINCRBY', key(id), 'token', 1)
-    redis.call('HINCRBY', key(id), 'attempts', 1)
-    redis.call('HSET', key(id), 'worker', ARGV[2], 'step', 0)
-    if redis.call('HEXISTS', key(id), 'started_ms') == 0 then redis.call('HSET', key(id), 'started_ms', NOW) end
+  out[#out + 1] = queue(ARGV[i]) == QUEUES['compute'] and take(ARGV[i], ARGV[2], ARGV[3]) or 0
+end
+return out
+"""
+
+# ARGV: prefix, courier, lease, how many   -> id, token, id, token, ... of the courier's jobs whose time has come
+TAKE = """
+local out = {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. ':' .. QUEUES['fetch'], '-inf', NOW, 'LIMIT', 0, ARGV[4])) do
+  local token = take(id, ARGV[2], ARGV[3])
+  if token > 0 then
+    out[#out + 1] = id; out[#out + 1] = token
+  else
+    redis.call('ZREM', P .. ':' .. QUEUES['fetch'], id)
   end
-  out[#out + 1] = token
 end
 return out
 """
@@ -118,17 +156,26 @@ end
 return 0
 """
 
-# ARGV: prefix, id, token, event, ttl, artifacts, failure, code   -> the new state, or '' for a stale token
+# ARGV: prefix, id, token, event, ttl, failure, code, delay, then field, value, ...   -> the new state, '' for a stale
+# token. The fields are committed with the event, unless the job was cancelled meanwhile.
 FINISH = """
-local id, event, ttl = ARGV[2], ARGV[4], ARGV[5]
+local id, event, ttl, delay = ARGV[2], ARGV[4], ARGV[5], tonumber(ARGV[8])
 if not holds(id, ARGV[3]) then return '' end
 if redis.call('HGET', key(id), 'cancel') == '1' then event = 'cancel' end
-if event == 'fail' then return fail(id, ARGV[7], ARGV[8], ttl) end
-if event == 'succeed' then redis.call('HSET', key(id), 'artifacts', ARGV[6]) end
+if event ~= 'cancel' and #ARGV > 8 then redis.call('HSET', key(id), unpack(ARGV, 9)) end
+if event == 'fail' then return fail(id, ARGV[6], ARGV[7], ttl) end
+if event == 'advance' then
+  redis.call('HDEL', key(id), 'attempts', 'step', 'steps', 'trouble_ms', 'postponed')
+  redis.call('HSET', key(id), 'entered_ms', NOW)
+  return wait_again(id, event, 0)
+end
 if event == 'requeue' then
   redis.call('HINCRBY', key(id), 'attempts', -1)
-  redis.call('HSET', key(id), 'published_ms', NOW)
-  return move(id, event, redis.call('HGET', key(id), 'created_ms'))
+  if delay > 0 then
+    redis.call('HSETNX', key(id), 'trouble_ms', NOW)
+    redis.call('HINCRBY', key(id), 'postponed', 1)
+  end
+  return wait_again(id, event, delay)
 end
 return move(id, event, NOW + ttl)
 """
@@ -146,7 +193,7 @@ end
 return state
 """
 
-# ARGV: prefix, max attempts, ttl, failure, code   -> id, state, id, state, ...
+# ARGV: prefix, max attempts, ttl, failure, code   -> id, state, stage, id, state, stage, ...
 REAP = """
 local out = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. ':running', '-inf', NOW, 'LIMIT', 0, 200)) do
@@ -157,10 +204,13 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. ':running', '-inf', NOW, 'L
   elseif tonumber(have[2] or '0') >= tonumber(ARGV[2]) then
     state = fail(id, ARGV[4], ARGV[5], ARGV[3])
   else
-    state = move(id, 'requeue', redis.call('HGET', key(id), 'created_ms') or NOW)
-    if state then redis.call('HSET', key(id), 'published_ms', NOW) end
+    state = redis.call('EXISTS', key(id)) == 1 and wait_again(id, 'requeue', 0)
   end
-  if state then out[#out + 1] = id; out[#out + 1] = state else redis.call('ZREM', P .. ':running', id) end
+  if state then
+    out[#out + 1] = id; out[#out + 1] = state; out[#out + 1] = redis.call('HGET', key(id), 'stage') or 'compute'
+  else
+    redis.call('ZREM', P .. ':running', id)
+  end
 end
 return out
 """
@@ -170,7 +220,7 @@ EXPIRE = """
 local out = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. ':finished', '-inf', NOW, 'LIMIT', 0, 200)) do
   if move(id, 'expire', 0) then
-    redis.call('HDEL', key(id), 'artifacts', 'inputs', 'failure')
+    redis.call('HDEL', key(id), 'artifacts', 'inputs', 'failure', 'delivery')
     redis.call('PEXPIRE', key(id), ARGV[2])
   else
     redis.call('ZREM', P .. ':finished', id)
@@ -180,7 +230,7 @@ end
 return out
 """
 
-# ARGV: prefix, published before (age in ms)   -> queued ids sent that long ago, marked as sent again now
+# ARGV: prefix, published before (age in ms)   -> ids queued for workers and sent that long ago, now marked anew
 STALE = """
 local out = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. ':queued', '-inf', NOW - ARGV[2], 'LIMIT', 0, 200)) do
@@ -199,10 +249,31 @@ local idem = redis.call('HGET', key(id), 'idem')
 if idem and idem ~= '' and redis.call('HGET', P .. ':idem:' .. idem, 'job') == id then
   redis.call('DEL', P .. ':idem:' .. idem)
 end
-for _, index in ipairs({'queued', 'running', 'finished'}) do redis.call('ZREM', P .. ':' .. index, id) end
+for _, index in ipairs({QUEUES['compute'], QUEUES['fetch'], 'running', 'finished', 'notify'}) do
+  redis.call('ZREM', P .. ':' .. index, id)
+end
+disown(id)
 local gone = redis.call('DEL', key(id))
 redis.call('PUBLISH', P .. ':ends', id)
 return gone
 """
 
-EVERY = ("CREATE", "CLAIM", "TOUCH", "BATCH", "FINISH", "CANCEL", "REAP", "EXPIRE", "STALE", "DELETE")
+# ARGV: prefix, how long to keep it from others (ms), how many   -> ended jobs to tell of now
+NOTICES = """
+local out = redis.call('ZRANGEBYSCORE', P .. ':notify', '-inf', NOW, 'LIMIT', 0, ARGV[3])
+for _, id in ipairs(out) do redis.call('ZADD', P .. ':notify', NOW + ARGV[2], id) end
+return out
+"""
+
+# ARGV: prefix, id, delay (ms)   -> how often this notice was put off by now, 0 when there is none
+PUT_OFF = """
+local id = ARGV[2]
+if not redis.call('ZSCORE', P .. ':notify', id) or redis.call('EXISTS', key(id)) == 0 then return 0 end
+redis.call('ZADD', P .. ':notify', NOW + ARGV[3], id)
+return redis.call('HINCRBY', key(id), 'notify_attempts', 1)
+"""
+
+EVERY = (
+    "CREATE", "CLAIM", "TAKE", "TOUCH", "BATCH", "FINISH", "CANCEL", "REAP", "EXPIRE", "STALE", "DELETE", "NOTICES",
+    "PUT_OFF",
+)  # fmt: skip

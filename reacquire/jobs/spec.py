@@ -10,6 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 Operation = Literal["counterfactual", "segment", "predict-iap"]
 SamplerName = Literal["ddim", "ancestral", "dpmpp-2m"]
 HeaderValues = Literal["target", "source", "blank"]
+OutputClass = Literal["mr", "secondary-capture"]
+SegmentationType = Literal["binary", "labelmap", "fractional"]
 
 
 def _text_or_number(value: object) -> object:
@@ -28,17 +30,25 @@ class Strict(BaseModel):
 
 
 class Options(Strict):
-    """How a counterfactual is made; what is None follows the bundle's own tuned value."""
+    """How results are made and written; what is None follows the bundle's own tuned value."""
 
     sampler: SamplerName | None = Field(None, description="solver of the reverse diffusion")
     steps: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="network evaluations per slice")
     guidance_scale: Annotated[float, Field(ge=0, le=20)] | None = Field(
         None, description="w of classifier-free guidance (Algorithm 1); 1 means no guidance"
     )
+    noise: bool | None = Field(None, description="whether a direct edit shows the noise of the target acquisition")
     seed: int = Field(0, ge=0, lt=2**63, description="the same seed, slice and bundle give the same pixels")
     header_values: HeaderValues = Field("target", description="acquisition values written into the synthetic header")
     watermark: bool = Field(False, description="burn SYNTHETIC - NOT FOR DIAGNOSIS into the pixels")
     allow_synthetic: bool = Field(False, description="accept an input that is itself marked as synthetic")
+    output_class: OutputClass = Field(
+        "mr", description="SOP class of counterfactuals: MR images, or secondary captures that no MR receiver takes"
+    )
+    segmentation_type: SegmentationType = Field(
+        "binary", description="DICOM SEG of whole pixels, of one label per pixel, or of the network's probabilities"
+    )
+    report: bool = Field(False, description="predict-iap also writes its result as a DICOM SR, report.dcm")
 
 
 class OperationSpec(Strict):

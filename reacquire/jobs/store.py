@@ -8,33 +8,55 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 import redis
 
-from reacquire.errors import JobError, OverloadedError
+from reacquire.errors import AccessError, JobError, OverloadedError
 from reacquire.jobs import scripts
 from reacquire.jobs.config import JobsConfig
-from reacquire.jobs.record import Artifact, Claim, Failure, JobRecord, is_job_id
+from reacquire.jobs.record import Artifact, Claim, Delivery, Failure, JobRecord, RouteSpec, is_job_id
 from reacquire.jobs.spec import OperationSpec
-from reacquire.jobs.states import State
+from reacquire.jobs.states import COURIER_STAGES, Event, Stage, State
 
 Held = Literal["held", "cancel", "lost"]
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 EXHAUSTED = Failure("job-failed", "the job was given up after the workers that ran it had died")
 
 
 @dataclass(frozen=True)
 class Idempotency:
-    """A client's key and the fingerprint of the request it stands for."""
+    """A client's key and the fingerprint of the request it stands for.
+
+    ``ttl_s`` None keeps it as long as the configuration says. With ``renew`` a key whose job failed or was cancelled is
+    free again: what a PACS sends by itself nobody repeats under a new key.
+    """
 
     key: str
     fingerprint: str
+    ttl_s: float | None = None
+    renew: bool = False
 
     @property
     def stored_key(self) -> str:
         """Only a digest is stored: a client may have put anything into its key."""
         return hashlib.sha256(self.key.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where a job begins, the site that its results go to ('' for none), and whether its end is told to the webhook.
+
+    ``owner`` is the caller whose job it is ('' for nobody); ``most`` bounds its jobs at one time (0: no bound).
+    """
+
+    stage: Stage = "compute"
+    deliver_to: str = ""
+    notify: bool = False
+    owner: str = ""
+    most: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,8 +79,30 @@ def connect(config: JobsConfig) -> redis.Redis:
     )
 
 
+def _artifacts(artifacts: Sequence[Artifact]) -> str:
+    return json.dumps([asdict(a) for a in artifacts])
+
+
+def _flat(fields: Mapping[str, str]) -> list[str]:
+    return [part for pair in fields.items() for part in pair]
+
+
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+@dataclass(frozen=True)
+class Reaped:
+    """A job whose lease ran out: what it is now, and in which stage."""
+
+    id: str
+    state: State
+    stage: Stage
+
+    @property
+    def must_be_sent(self) -> bool:
+        """Whether workers have to be woken for it."""
+        return self.state == "queued" and self.stage not in COURIER_STAGES
 
 
 class JobStore:
@@ -93,7 +137,13 @@ class JobStore:
     # -- the service's side -------------------------------------------------------------------------------------
 
     def create(
-        self, job_id: str, spec: OperationSpec, inputs: Sequence[str], *, idempotency: Idempotency | None = None
+        self,
+        job_id: str,
+        spec: OperationSpec | RouteSpec,
+        inputs: Sequence[str],
+        *,
+        plan: Plan = Plan(),
+        idempotency: Idempotency | None = None,
     ) -> tuple[str, bool]:
         """Enter a job as ``queued``.
 
@@ -106,17 +156,24 @@ class JobStore:
         ------
         OverloadedError
             When the queue is full.
+        AccessError
+            ``rate-limited`` when the owner has as many unfinished jobs as it may have.
         JobError
             ``idempotency-mismatch`` when the key was used for another request.
         """
         fields = {"operation": spec.operation, "spec": spec.model_dump_json(), "inputs": json.dumps(list(inputs))}
-        flat = [part for pair in fields.items() for part in pair]
-        idem = (idempotency.stored_key, idempotency.fingerprint) if idempotency else ("", "")
+        fields |= {"stage": plan.stage, "deliver_to": plan.deliver_to, "notify": str(int(plan.notify))}
+        idem: tuple[str | int, ...] = ("", "", 0, 0)
+        if idempotency is not None:
+            ttl_s = self.config.idempotency_ttl_s if idempotency.ttl_s is None else idempotency.ttl_s
+            idem = (idempotency.stored_key, idempotency.fingerprint, max(1, _ms(ttl_s)), int(idempotency.renew))
         outcome, found = self._call(
-            "CREATE", job_id, self.config.max_queue, *idem, _ms(self.config.idempotency_ttl_s), *flat
+            "CREATE", job_id, self.config.max_queue, *idem, plan.owner, plan.most, *_flat(fields)
         )
         if outcome == "full":
             raise OverloadedError("the queue is full; try again later", code="overloaded")
+        if outcome == "busy":
+            raise AccessError(f"at most {plan.most} jobs of one caller at a time", code="rate-limited")
         if outcome == "mismatch":
             raise JobError("this Idempotency-Key belongs to another request", code="idempotency-mismatch")
         return found, outcome == "created"
@@ -153,15 +210,20 @@ class JobStore:
         """Forget a job; a worker that runs it loses its claim. False when it was unknown."""
         return is_job_id(job_id) and self._call("DELETE", job_id) == 1
 
-    # -- the worker's side --------------------------------------------------------------------------------------
+    # -- the workers' and couriers' side ------------------------------------------------------------------------
 
     def claim(self, ids: Sequence[str], worker: str) -> list[Claim]:
-        """Take those of ``ids`` that are queued; a message seen twice claims nothing the second time."""
+        """Take those of ``ids`` that are queued for workers; a message seen twice claims nothing the second time."""
         ids = [i for i in ids if is_job_id(i)]
         if not ids:
             return []
         tokens = self._call("CLAIM", worker, _ms(self.config.lease_s), *ids)
         return [Claim(i, token) for i, token in zip(ids, tokens, strict=True) if token]
+
+    def take(self, courier: str, most: int) -> list[Claim]:
+        """Take up to ``most`` jobs that wait for a courier and whose time has come; no message is needed."""
+        flat = self._call("TAKE", courier, _ms(self.config.lease_s), most)
+        return [Claim(job_id, token) for job_id, token in zip(flat[::2], flat[1::2], strict=True)]
 
     def touch(self, items: Sequence[Progress]) -> list[Held]:
         """Renew leases and report progress; says for each job whether it is held, to be cancelled, or lost."""
@@ -175,37 +237,66 @@ class JobStore:
         flat = [part for claim in claims for part in (claim.id, claim.token)]
         self._call("BATCH", batch_id, len(claims), *flat)
 
-    def succeed(self, claim: Claim, artifacts: Sequence[Artifact]) -> State | None:
-        """Commit a result; the state it led to (``cancelled`` when that was asked for), or None for a stale claim."""
-        return self._finish(claim, "succeed", artifacts=json.dumps([asdict(a) for a in artifacts]))
+    def advance(
+        self, claim: Claim, stage: Stage, *, inputs: Sequence[str] | None = None, artifacts: Sequence[Artifact] = ()
+    ) -> State | None:
+        """Commit a stage: the job waits for ``stage``, with new inputs or with artifacts; None for a stale claim."""
+        fields: dict[str, str] = {"stage": stage}
+        fields |= {"inputs": json.dumps(list(inputs))} if inputs is not None else {}
+        fields |= {"artifacts": _artifacts(artifacts)} if artifacts else {}
+        return self._finish(claim, "advance", fields)
 
-    def fail(self, claim: Claim, failure: Failure) -> State | None:
+    def succeed(
+        self,
+        claim: Claim,
+        artifacts: Sequence[Artifact],
+        *,
+        delivery: Delivery | None = None,
+        children: Sequence[str] = (),
+    ) -> State | None:
+        """Commit a result; the state it led to (``cancelled`` when that was asked for), or None for a stale claim.
+
+        With a delivery that lacks instances the state is ``partial``.
+        """
+        fields = {"artifacts": _artifacts(artifacts)}
+        fields |= {"delivery": delivery.to_json()} if delivery else {}
+        fields |= {"children": json.dumps(list(children))} if children else {}
+        return self._finish(claim, "part" if delivery and delivery.failed else "succeed", fields)
+
+    def fail(self, claim: Claim, failure: Failure, *, delivery: Delivery | None = None) -> State | None:
         """Commit an error; None for a stale claim."""
-        return self._finish(claim, "fail", failure=failure)
+        return self._finish(claim, "fail", {"delivery": delivery.to_json()} if delivery else {}, failure=failure)
 
     def acknowledge_cancel(self, claim: Claim) -> State | None:
         """The worker has let go of a cancelled job."""
         return self._finish(claim, "cancel")
 
-    def release(self, claim: Claim) -> State | None:
-        """Give a job back unharmed (a worker shutting down); the attempt does not count."""
-        return self._finish(claim, "requeue")
+    def release(self, claim: Claim, *, delay_s: float = 0.0) -> State | None:
+        """Give a job back unharmed, for now or (a courier's) for later; the attempt does not count."""
+        return self._finish(claim, "requeue", delay_s=delay_s)
 
     def _finish(
-        self, claim: Claim, event: str, *, artifacts: str = "[]", failure: Failure | None = None
+        self,
+        claim: Claim,
+        event: Event,
+        fields: Mapping[str, str] = NOTHING,
+        *,
+        failure: Failure | None = None,
+        delay_s: float = 0.0,
     ) -> State | None:
         text, code = (failure.to_json(), failure.code) if failure else ("", "")
-        state = self._call("FINISH", claim.id, claim.token, event, _ms(self.config.result_ttl_s), artifacts, text, code)
+        times = _ms(self.config.result_ttl_s), text, code, _ms(delay_s)
+        state = self._call("FINISH", claim.id, claim.token, event, *times, *_flat(fields))
         return state or None
 
     # -- the reconciler's side ----------------------------------------------------------------------------------
 
-    def reap(self) -> Mapping[str, State]:
-        """Take jobs from workers whose lease ran out; the new state by id (``queued`` ones must be sent again)."""
+    def reap(self) -> list[Reaped]:
+        """Take jobs from workers and couriers whose lease ran out."""
         flat = self._call(
             "REAP", self.config.max_attempts, _ms(self.config.result_ttl_s), EXHAUSTED.to_json(), EXHAUSTED.code
         )
-        return dict(zip(flat[::2], flat[1::2], strict=True))
+        return [Reaped(*three) for three in zip(flat[::3], flat[1::3], flat[2::3], strict=True)]
 
     def expire(self) -> list[str]:
         """Move finished jobs past their time to live to ``expired``; the ids whose blobs must go."""
@@ -215,11 +306,25 @@ class JobStore:
         """Queued jobs whose last message is older than ``age_s``, now marked as sent again."""
         return self._call("STALE", _ms(age_s))
 
+    # -- ended jobs of which the webhook must be told --------------------------------------------------------------
+
+    def due_notifications(self, lease_s: float, most: int = 20) -> list[str]:
+        """Ended jobs to tell of now; nobody else is handed them for ``lease_s``."""
+        return self._call("NOTICES", _ms(lease_s), most)
+
+    def postpone_notification(self, job_id: str, delay_s: float) -> int:
+        """The webhook did not take it: try again later. How often so far; 0 when there is nothing to tell."""
+        return int(self._call("PUT_OFF", job_id, _ms(delay_s)))
+
+    def notified(self, job_id: str) -> None:
+        """The webhook took it, or nobody tells it any more."""
+        self.client.zrem(self.key("notify"), job_id)
+
     # -- numbers ------------------------------------------------------------------------------------------------
 
-    def depth(self) -> int:
-        """Jobs waiting."""
-        return int(self.client.zcard(self.key("queued")))
+    def depth(self, stage: Stage = "compute") -> int:
+        """Jobs waiting for those who do ``stage``."""
+        return int(self.client.zcard(self.key(scripts.QUEUES[stage])))
 
     def running(self) -> int:
         """Jobs at work."""

@@ -9,12 +9,34 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, HttpUrl, model_validator
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 
+from reacquire.errors import TargetError
+from reacquire.iap import load_vocabulary
 from reacquire.jobs.spec import Operation, Options, TargetValue
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
 AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$", description="PS3.5 6.2, AE")]
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def _pattern(value: object) -> object:
+    """YAML reads 3 as a number and NO as a boolean; only the first can mean one thing."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _series_keyword(keyword: str) -> str:
+    """A keyword of the data dictionary (PS3.6) whose values are texts or numbers."""
+    if tag_for_keyword(keyword) is None:
+        raise ValueError("not a DICOM keyword; write it as PS3.6 does, e.g. SeriesDescription")
+    if dictionary_VR(keyword) in ("SQ", "OB", "OW", "OF", "OD", "OL", "OV", "UN", "OB or OW"):
+        raise ValueError("the values of this attribute cannot be compared with a pattern")
+    return keyword
+
+
+Pattern = Annotated[str, BeforeValidator(_pattern), Field(min_length=1)]
+Keyword = Annotated[str, AfterValidator(_series_keyword)]
 
 
 class Strict(BaseModel):
@@ -74,6 +96,19 @@ class Action(Strict):
     target: Mapping[str, TargetValue] = Field(default_factory=dict)
     options: Options = Options()
 
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        """Found when the file is loaded, not when the first series arrives."""
+        if (self.operation == "counterfactual") != bool(self.target):
+            raise ValueError("a counterfactual needs a target, and nothing else has one")
+        if self.options.allow_synthetic:
+            raise ValueError("allow_synthetic is not for rules: what we deliver would come back")
+        try:
+            load_vocabulary().validate(self.target)
+        except TargetError as error:
+            raise ValueError(f"target {error.where}: {error.detail}") from error
+        return self
+
 
 class Rule(Strict):
     """Which series is taken, what is made of it, and where the results go.
@@ -83,7 +118,7 @@ class Rule(Strict):
     """
 
     name: Name
-    when: Mapping[str, str | list[str]]
+    when: Annotated[Mapping[Keyword, Pattern | Annotated[list[Pattern], Field(min_length=1)]], Field(min_length=1)]
     least_instances: int = Field(1, ge=1)
     do: Annotated[list[Action], Field(min_length=1)]
     return_to: Name | None = Field(None, description="a site; where the series came from when absent")
@@ -98,6 +133,17 @@ class ScpConfig(Strict):
     allowed_callers: list[AeTitle] = Field(default_factory=list, description="calling AE titles; empty: any")
     most_associations: int = Field(8, ge=1, le=100)
     series_quiet_s: float = Field(10.0, gt=0, description="a series without a new instance for so long is complete")
+    patience_s: float = Field(10.0, gt=0, le=60, description="longest wait for a PDU that has begun, or for a request")
+    idle_s: float = Field(30.0, gt=0, le=600, description="an association without a request for so long is ended")
+    keep_s: float = Field(3600.0, ge=0, description="how long a series stays in the spool after it was submitted")
+    quarantine_days: float = Field(7.0, gt=0, description="after so long what is in quarantine is deleted")
+    least_free_bytes: int = Field(512 * 2**20, ge=0, description="free disk space below which we take nothing")
+
+    @model_validator(mode="after")
+    def _known_callers(self) -> Self:
+        if self.host not in LOOPBACK and not self.allowed_callers:
+            raise ValueError("beyond this machine only known callers may send: list their AE titles in allowed_callers")
+        return self
 
 
 class Webhook(Strict):
@@ -106,6 +152,13 @@ class Webhook(Strict):
     url: HttpUrl
     secret_env: str | None = None
     secret_file: Path | None = None
+    api_url: HttpUrl | None = Field(None, description="where the receiver reaches our API; links are paths without it")
+
+    @model_validator(mode="after")
+    def _one_secret(self) -> Self:
+        if (self.secret_env is None) == (self.secret_file is None):
+            raise ValueError("a webhook needs one of secret_env, secret_file")
+        return self
 
 
 class PacsConfig(Strict):

@@ -5,13 +5,12 @@ from fakes import orders
 
 from reacquire.errors import JobError
 from reacquire.jobs import OperationSpec, new_job_id
+from reacquire.jobs import pulse as pulse_module
+from reacquire.jobs.leases import Leases
 from reacquire.jobs.presence import Presence, WorkerInfo
+from reacquire.jobs.pulse import EXIT_STUCK, Pulse
+from reacquire.jobs.reconciler import Reconciler
 from reacquire.jobs.record import Claim
-from worker import pulse as pulse_module
-from worker.leases import Leases
-from worker.metrics import WorkerMetrics
-from worker.pulse import EXIT_STUCK, Pulse
-from worker.reconciler import Reconciler
 
 INFO = WorkerInfo("w1", "cpu", "fake", "0.1.0")
 
@@ -106,7 +105,8 @@ def pulse(config, store, reconciler, tmp_path) -> Pulse:
         presence=Presence(store),
         leases=Leases(store),
         reconciler=reconciler,
-        metrics=WorkerMetrics(),
+        measure=lambda: None,
+        stage="compute",
         ready_file=tmp_path / "ready",
     )
 
@@ -117,7 +117,7 @@ def test_a_beat_announces_renews_and_touches_the_ready_file(pulse, store, blobs,
     pulse._leases.add(claim)
     pulse.beat()
     assert Presence(store).alive()["w1"].busy == 1
-    assert store.reap() == {}
+    assert store.reap() == []
     assert (tmp_path / "ready").exists()
     pulse._stop_event.set()
     pulse.start()

@@ -10,9 +10,9 @@ from fakes import FakePipeline, orders
 from reacquire.errors import JobError
 from reacquire.jobs import OperationSpec, new_job_id
 from reacquire.jobs.blobs import BlobStore
-from reacquire.jobs.store import JobStore
+from reacquire.jobs.leases import Leases
+from reacquire.jobs.store import JobStore, Reaped
 from worker.batching import BatchPolicy
-from worker.leases import Leases
 from worker.memory import is_out_of_memory
 from worker.metrics import WorkerMetrics
 from worker.runner import Runner
@@ -101,6 +101,13 @@ def test_only_the_item_at_fault_fails(runner, store, submit, spoil, code):
     assert "SECRET" not in failure.detail
 
 
+@pytest.mark.parametrize("spoil", [{"refuse": "truncated-pixels"}, {"crash_prepare": "x"}])
+def test_a_job_that_fails_before_the_networks_counts_under_its_operation(runner, submit, spoil):
+    runner.handle([submit("predict-iap", **spoil)])
+    told = {tuple(s.labels.values()) for m in runner.metrics.items.collect() for s in m.samples if "_total" in s.name}
+    assert told == {("predict-iap", "failed")}
+
+
 def test_out_of_memory_halves_the_batch_until_it_fits(runner, store, pipeline, submit):
     pipeline.fits = 2
     ids = [submit() for _ in range(5)]
@@ -168,7 +175,7 @@ def test_a_stale_claim_writes_no_second_result(runner, store, blobs, submit):
     while store.get(job_id).step < 2:
         pass
     store.client.zadd(store.key("running"), {job_id: 1})
-    assert store.reap() == {job_id: "queued"}
+    assert store.reap() == [Reaped(job_id, "queued", "compute")]
     (fresh,) = store.claim([job_id], "other")
     thread.join()
     assert store.get(job_id).state == "running"

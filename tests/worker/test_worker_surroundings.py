@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from reacquire.jobs import OperationSpec, new_job_id
 from reacquire.jobs import metrics as names
+from reacquire.jobs.leases import Leases
 from worker.batching import BatchPolicy
-from worker.leases import Leases
 from worker.metrics import WorkerMetrics
 from worker.runner import Runner
 from worker.settings import WorkerSettings

@@ -3,7 +3,7 @@
 import pytest
 
 from reacquire.jobs import FINISHED, STATES, TERMINAL, TRANSITIONS, OperationSpec, new_job_id
-from reacquire.jobs.record import Claim, Failure
+from reacquire.jobs.record import Claim, Delivery, Failure, Refusal
 from reacquire.jobs.states import EVENTS
 from reacquire.jobs.store import JobStore
 
@@ -11,6 +11,7 @@ PATHS = {
     "queued": (),
     "running": ("claim",),
     "succeeded": ("claim", "succeed"),
+    "partial": ("claim", "part"),
     "failed": ("claim", "fail"),
     "cancelled": ("cancel",),
     "expired": ("cancel", "expire"),
@@ -29,6 +30,10 @@ def apply(store: JobStore, job_id: str, event: str) -> None:
         store.release(claim)
     elif event == "succeed":
         store.succeed(claim, [])
+    elif event == "part":
+        store.succeed(claim, [], delivery=Delivery("pacs", 1, 0, (Refusal("a.dcm"),)))
+    elif event == "advance":
+        store.advance(claim, "deliver")
     elif event == "fail":
         store.fail(claim, Failure("internal-error", "test"))
     else:

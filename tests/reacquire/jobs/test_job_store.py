@@ -8,7 +8,7 @@ import pytest
 from reacquire.errors import JobError, OverloadedError
 from reacquire.jobs import OperationSpec, new_job_id
 from reacquire.jobs.record import Artifact, Claim, Failure
-from reacquire.jobs.store import EXHAUSTED, Idempotency, JobStore, Progress
+from reacquire.jobs.store import EXHAUSTED, Idempotency, JobStore, Plan, Progress, Reaped
 
 SPEC = OperationSpec(operation="segment")
 ARTIFACT = Artifact("segmentation.dcm", 3, "00", "jobs/x/out/1/00000")
@@ -53,7 +53,7 @@ def test_a_record_survives_the_round_trip(store):
 def test_a_worker_that_lost_its_lease_cannot_commit(store):
     stale = claimed(store)
     let_lease_run_out(store, stale)
-    assert store.reap() == {stale.id: "queued"}
+    assert store.reap() == [Reaped(stale.id, "queued", "compute")]
     (fresh,) = store.claim([stale.id], "other")
     assert fresh.token > stale.token
     assert store.touch([Progress(stale)]) == ["lost"]
@@ -67,7 +67,7 @@ def test_a_renewed_lease_is_not_reaped(store):
     claim = claimed(store)
     let_lease_run_out(store, claim)
     store.touch([Progress(claim)])
-    assert store.reap() == {}
+    assert store.reap() == []
 
 
 def test_a_job_that_kills_its_workers_fails_in_the_end(store):
@@ -98,7 +98,7 @@ def test_cancelled_while_its_worker_died_ends_as_cancelled(store):
     claim = claimed(store)
     store.cancel(claim.id)
     let_lease_run_out(store, claim)
-    assert store.reap() == {claim.id: "cancelled"}
+    assert store.reap() == [Reaped(claim.id, "cancelled", "compute")]
 
 
 def test_progress_raises_the_version_and_a_bare_renewal_does_not(store):
@@ -184,6 +184,92 @@ def test_totals_count_ends_by_operation_and_failures_by_code(store):
     store.cancel(queued(store))
     assert store.totals() == {("segment", s): 1 for s in ("succeeded", "failed", "cancelled")}
     assert store.failures() == {"corrupt-pixels": 1}
+
+
+def at_the_couriers(store: JobStore, stage="fetch", **kwargs) -> str:
+    return store.create(new_job_id(), SPEC, ["jobs/x/in/00000"], plan=Plan(stage, "pacs"), **kwargs)[0]
+
+
+def test_a_stage_is_committed_with_what_it_made_and_counts_its_own_attempts(store):
+    job_id = at_the_couriers(store)
+    for _ in range(2):
+        (claim,) = store.take("courier", 9)
+        let_lease_run_out(store, claim)
+        assert store.reap() == [Reaped(job_id, "queued", "fetch")]
+    (claim,) = store.take("courier", 9)
+    assert store.get(job_id).attempts == 3
+    assert store.advance(claim, "compute", inputs=["a", "b"]) == "queued"
+    record = store.get(job_id)
+    assert (record.stage, record.inputs, record.attempts, record.deliver_to) == ("compute", ("a", "b"), 0, "pacs")
+    assert (store.depth("fetch"), store.depth()) == (0, 1)
+    assert store.take("courier", 9) == []
+    (claim,) = store.claim([job_id], "worker")
+    assert store.advance(claim, "deliver", artifacts=[ARTIFACT]) == "queued"
+    assert store.claim([job_id], "worker") == []
+    (claim,) = store.take("courier", 9)
+    assert store.get(job_id).artifacts == (ARTIFACT,)
+    assert claim.token == 5, "every claim fences off those before it"
+
+
+def test_a_stale_claim_advances_nothing(store):
+    at_the_couriers(store)
+    (stale,) = store.take("dead", 1)
+    let_lease_run_out(store, stale)
+    store.reap()
+    assert store.advance(stale, "compute", inputs=["a"]) is None
+    assert store.get(stale.id).stage == "fetch"
+
+
+def test_a_job_cancelled_during_a_stage_does_not_advance(store):
+    at_the_couriers(store)
+    (claim,) = store.take("courier", 1)
+    store.cancel(claim.id)
+    assert store.advance(claim, "compute", inputs=["a"]) == "cancelled"
+    assert (store.depth("fetch"), store.depth()) == (0, 0)
+
+
+def test_a_job_that_is_put_off_comes_back_by_itself(store):
+    at_the_couriers(store)
+    (claim,) = store.take("courier", 1)
+    assert store.release(claim, delay_s=0.1) == "queued"
+    assert store.take("courier", 1) == []
+    record = store.get(claim.id)
+    assert (record.postponed, record.attempts) == (1, 0)
+    assert record.trouble_ms >= record.created_ms
+    time.sleep(0.12)
+    (again,) = store.take("courier", 1)
+    assert again.token == 2
+
+
+def test_who_waited_longest_for_a_courier_is_first(store):
+    ids = []
+    for _ in range(4):
+        ids.append(at_the_couriers(store))
+        time.sleep(0.002)
+    assert [c.id for c in store.take("courier", 3)] == ids[:3]
+
+
+def test_one_of_many_couriers_gets_the_job(store):
+    ids = {at_the_couriers(store) for _ in range(10)}
+    with ThreadPoolExecutor(8) as pool:
+        taken = [c.id for claims in pool.map(lambda n: store.take(f"c{n}", 3), range(8)) for c in claims]
+    assert sorted(taken) == sorted(ids)
+
+
+def test_a_deleted_job_leaves_every_queue(store):
+    job_id = at_the_couriers(store)
+    store.delete(job_id)
+    assert store.take("courier", 1) == []
+    assert store.client.keys(store.key("*queued*")) == []
+
+
+def test_a_record_without_a_stage_is_one_of_an_upload(store):
+    job_id = queued(store)
+    store.client.hdel(store.key(f"job:{job_id}"), "stage", "deliver_to", "notify", "entered_ms")
+    assert (store.get(job_id).stage, store.depth()) == ("compute", 1)
+    (claim,) = store.claim([job_id], "worker")
+    let_lease_run_out(store, claim)
+    assert store.reap() == [Reaped(job_id, "queued", "compute")]
 
 
 @pytest.mark.parametrize("text", ["", "x", "../../etc", "A" * 32, "0" * 31, "*"])

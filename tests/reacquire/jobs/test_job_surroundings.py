@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import sys
+import threading
 import time
 
 import pytest
@@ -14,7 +16,7 @@ from reacquire.errors import JobError
 from reacquire.jobs import JobsConfig, new_job_id
 from reacquire.jobs.blobs import BlobStore
 from reacquire.jobs.broker import QUEUE, Publisher, broker_url, celery_app
-from reacquire.jobs.logs import json_handler, processors
+from reacquire.jobs.logs import TALKATIVE, json_handler, processors, set_up
 from reacquire.jobs.metrics import EVERY, PREFIX
 from reacquire.jobs.presence import Presence, WorkerInfo
 from reacquire.jobs.record import Claim
@@ -114,7 +116,7 @@ def test_metric_names_share_a_prefix_and_have_no_ids_as_labels():
     assert len(names) == len(set(names)) > 15
     assert all(n.startswith(PREFIX) for n in names)
     assert {label for m in EVERY for label in m.labels} <= {
-        "method", "route", "status", "operation", "state", "code", "outcome", "model", "version",
+        "method", "route", "status", "operation", "state", "code", "outcome", "model", "version", "stage",
     }  # fmt: skip
 
 
@@ -132,6 +134,40 @@ def test_no_text_of_an_exception_reaches_the_log():
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [line["event"] for line in lines] == ["standard", "ours"]
     assert all(line["error"]["type"] == "ValueError" for line in lines)
+    assert SECRET not in stream.getvalue()
+
+
+@pytest.fixture
+def untouched_logging(monkeypatch):
+    """What ``set_up`` changes, put back afterwards."""
+    root, hooks = logging.getLogger(), (sys.excepthook, sys.unraisablehook, threading.excepthook)
+    handlers, level, kept = root.handlers[:], root.level, structlog.get_config()
+    levels = {name: logging.getLogger(name).level for name in TALKATIVE}
+    yield
+    root.handlers[:], root.level = handlers, level
+    sys.excepthook, sys.unraisablehook, threading.excepthook = hooks
+    logging.captureWarnings(False)
+    structlog.configure(**kept)
+    for name, was in levels.items():
+        logging.getLogger(name).setLevel(was)
+
+
+def test_a_program_tells_nothing_of_addresses_warnings_or_dying_threads(untouched_logging):
+    stream = io.StringIO()
+    set_up("gateway", "info", stream)
+
+    def die() -> None:
+        raise ValueError(SECRET)
+
+    logging.getLogger("httpx").info("HTTP Request: GET https://pacs/studies/%s", SECRET)
+    logging.getLogger("pynetdicom.acse").info("%s", SECRET)
+    logging.getLogger("py.warnings").warning(SECRET)
+    thread = threading.Thread(target=die)
+    thread.start()
+    thread.join()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["logger"] for line in lines] == ["py.warnings", "gateway"]
+    assert (lines[1]["event"], lines[1]["error"]["type"]) == ("uncaught error", "ValueError")
     assert SECRET not in stream.getvalue()
 
 

@@ -1,6 +1,6 @@
 """Puts right what a crash left behind: leases that ran out, messages that died with a worker, results past their time.
 
-Any worker may run it and one does per period; each step is safe to repeat.
+Any worker or courier may run it and one does per period; each step is safe to repeat. A courier's jobs need no message.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from reacquire.jobs.broker import URGENT, Publisher
 from reacquire.jobs.presence import Presence
 from reacquire.jobs.store import JobStore
 
-log = structlog.get_logger("worker")
+log = structlog.get_logger("reacquire.jobs")
 
 
 @dataclass(frozen=True)
 class Reconciler:
-    """One pass over the job store on behalf of all workers."""
+    """One pass over the job store on behalf of all workers and couriers."""
 
     store: JobStore
     presence: Presence
@@ -36,12 +36,14 @@ class Reconciler:
 
     def _take_over(self) -> None:
         """Jobs whose worker fell silent go back to the front of the queue, or end when they have killed too many."""
-        for job_id, state in self.store.reap().items():
-            log.warning("lease ran out", job=job_id, now=state)
-            if state == "queued":
-                self.publisher.publish([job_id], priority=URGENT)
-            else:
-                self.blobs.drop_job(job_id)
+        for job in self.store.reap():
+            log.warning("lease ran out", job=job.id, stage=job.stage, now=job.state)
+            if job.must_be_sent:
+                self.publisher.publish([job.id], priority=URGENT)
+            elif job.state == "failed" and job.stage == "deliver":  # what could not be delivered stays within reach
+                self.blobs.drop_inputs(job.id)
+            elif job.state != "queued":
+                self.blobs.drop_job(job.id)
 
     def _resend(self) -> None:
         """Messages can die with the worker that had prefetched them; a second copy of a message does no harm."""

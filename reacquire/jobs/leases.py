@@ -1,4 +1,4 @@
-"""The claims that this worker holds, shared by the thread that computes and the thread that keeps them alive."""
+"""The claims that a worker or courier holds, shared by the threads that work and the one that keeps them alive."""
 
 import threading
 import time

@@ -1,6 +1,6 @@
-"""The thread beside the computation: heartbeat, leases, ready file, reconciler, and the decision to give up.
+"""The thread beside the work: heartbeat, leases, ready file, reconciler, and the decision to give up.
 
-The solo pool computes in the consumer's own thread, so nothing else in the process could renew a lease.
+A worker's solo pool computes in the consumer's own thread, so nothing else in the process could renew a lease.
 """
 
 import os
@@ -14,20 +14,23 @@ import redis
 import structlog
 
 from reacquire.jobs.config import JobsConfig
+from reacquire.jobs.leases import Leases
 from reacquire.jobs.logs import describe
 from reacquire.jobs.presence import Presence, WorkerInfo
-from worker import memory
-from worker.leases import Leases
-from worker.metrics import WorkerMetrics
-from worker.reconciler import Reconciler
+from reacquire.jobs.reconciler import Reconciler
+from reacquire.jobs.states import Stage
 
-log = structlog.get_logger("worker")
+log = structlog.get_logger("reacquire.jobs")
 
 EXIT_STUCK = 75  # EX_TEMPFAIL of sysexits: whoever supervises starts a new one
 
 
 class Pulse(threading.Thread):
-    """Beats until ``stop``; every step of a beat is tried even when the one before it failed."""
+    """Beats until ``stop``; every step of a beat is tried even when the one before it failed.
+
+    ``measure`` is called at each beat, for gauges. A process of which ``stage`` is the work and which hears of jobs by
+    messages ends itself when jobs wait and none arrives; a courier looks for itself, so it has no such stage.
+    """
 
     def __init__(
         self,
@@ -37,13 +40,14 @@ class Pulse(threading.Thread):
         presence: Presence,
         leases: Leases,
         reconciler: Reconciler,
-        metrics: WorkerMetrics,
+        measure: Callable[[], None],
+        stage: Stage | None = None,
         ready_file: Path | None = None,
     ) -> None:
         super().__init__(name="pulse", daemon=True)
         self._config, self._info = config, info
         self._presence, self._leases, self._reconciler = presence, leases, reconciler
-        self._metrics, self._ready_file = metrics, ready_file
+        self._measure, self._stage, self._ready_file = measure, stage, ready_file
         self._stop_event = threading.Event()
         self._waiting_since: float | None = None
         self.period_s = min(config.lease_s / 4, config.worker_stale_s / 4, 5.0)
@@ -55,9 +59,8 @@ class Pulse(threading.Thread):
 
     def beat(self) -> None:
         """One heartbeat."""
-        for step in (self._renew, self._announce, self._reconcile, self._touch_ready_file):
+        for step in (self._renew, self._announce, self._reconcile, self._touch_ready_file, self._measure):
             self._try(step)
-        self._metrics.gpu_memory.set(memory.device_bytes())
         if self._leases.oldest_s() > self._config.job_timeout_s:
             self._give_up("a job exceeded its time", self._leases.oldest_s())
         if self._starved():
@@ -69,15 +72,15 @@ class Pulse(threading.Thread):
         The reconciler has sent their messages again meanwhile, so a worker that consumes would have had one.
         """
         patience_s = 3 * self._config.republish_s
-        if self._depth() == 0:
+        if self._stage is None or self._depth(self._stage) == 0:
             self._waiting_since = None
             return False
         self._waiting_since = self._waiting_since or time.monotonic()
         return min(time.monotonic() - self._waiting_since, self._leases.hungry_s()) > patience_s
 
-    def _depth(self) -> int:
+    def _depth(self, stage: Stage) -> int:
         try:
-            return self._reconciler.store.depth()
+            return self._reconciler.store.depth(stage)
         except redis.RedisError:
             return 0
 
