@@ -1,7 +1,6 @@
 """``python -m service``: the API process. Exit status 2 for settings that can't be used."""
 
 import ctypes
-import logging
 import signal
 import sys
 from contextlib import suppress
@@ -9,32 +8,15 @@ from typing import NoReturn
 
 import structlog
 import uvicorn
+import yaml
 from pydantic import ValidationError
 
-from reacquire.jobs.logs import describe, json_handler, processors
+from reacquire.jobs.logs import describe, set_up
 from service.app import create_app
 from service.settings import ServiceSettings
 
 M_MMAP_THRESHOLD, MMAP_FROM = -3, 2**17  # malloc.h; bytes
 GRACE_S = 20  # how long open requests may take after SIGTERM
-
-
-def configure_logging(level: str) -> None:
-    """JSON lines on stderr, for structlog and for libraries alike."""
-    logging.basicConfig(handlers=[json_handler(sys.stderr)], level=level.upper(), force=True)
-    logging.captureWarnings(True)
-    structlog.configure(
-        processors=[*processors(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    sys.excepthook = _on_uncaught
-
-
-def _on_uncaught(_: type[BaseException], error: BaseException, __: object) -> None:
-    """What ends the process is logged without its text, as everything else is."""
-    structlog.get_logger("service").critical("uncaught error", error=describe(error))
 
 
 def return_large_blocks() -> None:
@@ -53,18 +35,23 @@ def _leave(*_: object) -> NoReturn:
 def main() -> int:
     """Serve the API with the settings of the environment."""
     return_large_blocks()
-    configure_logging("info")
+    set_up("service", "info")
     try:
         settings = ServiceSettings()
+        set_up("service", settings.log_level)
+        app = create_app(settings)
     except ValidationError as error:
         reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         structlog.get_logger("service").error("service refuses to start", reason=reasons)
         return 2
-    configure_logging(settings.log_level)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = "REACQUIRE_PACS_CONFIG, REACQUIRE_KEYS_FILE or REACQUIRE_TRAIL_DIR names a file that cannot be used"
+        structlog.get_logger("service").error("service refuses to start", reason=reason, error=describe(error))
+        return 2
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn stops in order, then raises the signal again
         signal.signal(number, _leave)
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,

@@ -12,6 +12,9 @@ from reacquire.jobs.blobs import BlobStore
 from reacquire.jobs.broker import Publisher, celery_app
 from reacquire.jobs.presence import Presence
 from reacquire.jobs.store import JobStore, connect
+from reacquire.pacs.config import PacsConfig, load_pacs_config
+from reacquire.trail import Trail
+from service.doorkeeper import Doorkeeper
 from service.metrics import ServiceMetrics
 from service.settings import ServiceSettings
 from service.watch import Watcher
@@ -30,12 +33,24 @@ class Context:
     metrics: ServiceMetrics
     vocabulary: Vocabulary
     limits: Limits
+    doorkeeper: Doorkeeper
+    trail: Trail | None = None
+    pacs: PacsConfig = field(default_factory=PacsConfig)
     large_uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
 
 def build_context(settings: ServiceSettings) -> Context:
-    """Connect lazily: nothing here fails when Redis is down, readiness says so instead."""
+    """Connect lazily: nothing here fails when Redis is down, readiness says so instead.
+
+    Raises
+    ------
+    OSError, ValueError, yaml.YAMLError, pydantic.ValidationError
+        When the PACS configuration, the key file or the folder of the audit trail cannot be used.
+    """
     store = JobStore(connect(settings), settings)
+    trail = None
+    if settings.trail_dir is not None:
+        trail = Trail(settings.trail_dir, "service", retention_days=settings.trail_retention_days)
     presence = Presence(store)
     return Context(
         settings=settings,
@@ -48,6 +63,9 @@ def build_context(settings: ServiceSettings) -> Context:
         vocabulary=load_vocabulary(),
         # a zip may inflate to no more than could have been sent plainly: the API process is small
         limits=Limits(series_bytes=min(Limits().series_bytes, settings.max_body_bytes)),
+        doorkeeper=Doorkeeper.of(settings),
+        trail=trail,
+        pacs=load_pacs_config(settings.pacs_config),
     )
 
 

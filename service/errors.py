@@ -74,7 +74,17 @@ STATUS: Mapping[str, int] = {
     "job-failed": 500,
     "job-expired": 410,
     "idempotency-mismatch": 422,
+    # a PACS
+    "source-not-found": 404,
+    "pacs-not-allowed": 403,
+    "pacs-unreachable": 502,
+    "pacs-refused": 502,
+    "pacs-answer-invalid": 502,
+    "store-failed": 502,
     # the service
+    "unauthorized": 401,
+    "forbidden": 403,
+    "rate-limited": 429,
     "overloaded": 503,
     "not-ready": 503,
     "internal-error": 500,
@@ -139,8 +149,10 @@ def problem_response(
     """A failure as the answer to a request."""
     status = STATUS[failure.code]
     extra = dict(headers or {})
-    if status == 503:
+    if status in (429, 503):
         extra["Retry-After"] = str(request.app.state.context.settings.retry_after_s)
+    if status == 401:
+        extra["WWW-Authenticate"] = "Bearer"
     request.state.code = failure.code
     document = problem_document(failure, instance=instance, trace_id=request.state.request_id, errors=errors)
     return JSONResponse(document, status, headers=extra, media_type=PROBLEM)

@@ -27,6 +27,8 @@ class StoreCollector(Collector):
         try:
             gauges = (
                 (names.QUEUE_DEPTH, self._store.depth()),
+                (names.COURIER_QUEUE_DEPTH, self._store.depth("fetch")),
+                (names.COURIERS, len(self._presence.alive("courier"))),
                 (names.JOBS_IN_PROGRESS, self._store.running()),
                 (names.WORKERS, len(self._presence.alive())),
             )

@@ -41,11 +41,14 @@ OPERATION_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: _RESULT,
     202: {"description": "accepted; follow Location", "model": Job},
     400: _problem("empty or unreadable body"),
+    403: _problem("no such PACS in the configuration"),
+    404: _problem("the PACS has no such series (when the answer is the result)"),
     406: _problem("the result has no form that Accept allows"),
     409: _problem("already synthetic, or contradicting instances"),
     413: _problem("too large"),
     415: _problem("not DICOM, or a transfer syntax without a decoder"),
     422: _problem("sound, but not something this service can work on"),
+    502: _problem("the PACS cannot be reached, or refuses (when the answer is the result)"),
     503: _problem("no capacity now; see Retry-After"),
 }
 
@@ -57,3 +60,44 @@ JOB_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 RESULT_RESPONSES: dict[int | str, dict[str, Any]] = {200: _RESULT, 406: OPERATION_RESPONSES[406]}
+
+HOOK_RESPONSES: dict[int | str, dict[str, Any]] = {
+    202: {"description": "accepted; the job lists what the rules start", "model": Job},
+    401: _problem("the token is missing or wrong"),
+    403: _problem("no such site"),
+    422: _problem("not a UID, or no such field"),
+    503: OPERATION_RESPONSES[503],
+}
+
+# The second body of the operations; service.routes.pacs.FromPacs checks it.
+JSON_BODY: dict[str, Any] = {
+    "requestBody": {
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "description": "a series of a configured PACS instead of files",
+                    "required": ["dicomweb"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "dicomweb": {
+                            "type": "object",
+                            "required": ["study", "series"],
+                            "additionalProperties": False,
+                            "properties": {
+                                "site": {"type": "string", "description": "needed when there are several"},
+                                "study": {"type": "string", "description": "StudyInstanceUID"},
+                                "series": {"type": "string", "description": "SeriesInstanceUID"},
+                                "instances": {"type": "array", "items": {"type": "string"}},
+                            },
+                        },
+                        "target": {"type": "object", "description": "counterfactual only"},
+                        "options": {"type": "object"},
+                        "return": {"type": "boolean", "default": True, "description": "store the results there"},
+                    },
+                },
+                "examples": {"a series": {"value": {"dicomweb": {"study": "2.25.1", "series": "2.25.2"}}}},
+            }
+        }
+    }
+}

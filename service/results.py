@@ -12,11 +12,13 @@ from starlette.responses import Response, StreamingResponse
 
 from reacquire.errors import JobError
 from reacquire.jobs.record import Artifact, JobRecord
+from reacquire.jobs.states import WITH_RESULT
 from service.context import Context
 from service.errors import JobProblem
 from service.schemas import media_type
 
 ZIP = "application/zip"
+DELIVERY = "delivery.json"
 CHUNK = 2**18
 SPOOL = 2**23  # a zip larger than this is built on disk
 
@@ -24,7 +26,8 @@ SPOOL = 2**23  # a zip larger than this is built on disk
 PREFERENCE = {
     "counterfactual": ("application/dicom", ZIP, "application/json", "image/png"),
     "segment": ("application/dicom", ZIP, "application/json", "image/png"),
-    "predict-iap": ("application/json", ZIP),
+    "predict-iap": ("application/json", ZIP, "application/dicom"),
+    "route": ("application/json", ZIP),
 }
 
 
@@ -52,15 +55,32 @@ def finished(record: JobRecord) -> JobRecord:
         raise JobError("the result of this job is past its time to live", code="job-expired")
     if record.state == "cancelled":
         raise JobError("this job was cancelled", code="job-cancelled")
-    if record.state != "succeeded":
+    if record.state not in WITH_RESULT:
         raise JobError("this job is not finished; follow its events or ask again", code="job-not-finished")
     return record
 
 
+def within_reach(record: JobRecord) -> JobRecord:
+    """The record itself when it has files to fetch: a result, or what could not be delivered to a PACS.
+
+    Raises
+    ------
+    JobProblem, JobError
+        As ``finished``.
+    """
+    undelivered = record.state == "failed" and record.artifacts and record.expires_ms > time.time() * 1000
+    return record if undelivered else finished(record)
+
+
 def offers(record: JobRecord) -> list[Offer]:
-    """The representations of a result; a type that several artifacts share is offered inside the zip only."""
+    """The representations of a result; a type that several artifacts share is offered inside the zip only.
+
+    The account of a delivery is none: the job's status has it too.
+    """
     by_type: dict[str, list[Artifact]] = {}
     for artifact in record.artifacts:
+        if artifact.name == DELIVERY:
+            continue
         by_type.setdefault(media_type(artifact.name), []).append(artifact)
     found = {kind: Offer(kind, items[0]) for kind, items in by_type.items() if len(items) == 1}
     found[ZIP] = Offer(ZIP, None)

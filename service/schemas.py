@@ -1,13 +1,14 @@
 """What the API answers in JSON, as pydantic models with examples; how records become answers."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from reacquire.jobs.record import JobRecord
 from reacquire.jobs.spec import Operation
-from reacquire.jobs.states import State
+from reacquire.jobs.states import WITH_RESULT, Stage, State
 from service.errors import problem_document
 
 EXAMPLE_ID = "4f0c9f6f7b1e4f0f9a4e7b7d5c1a2b3c"
@@ -51,6 +52,22 @@ class ArtifactAnswer(Answer):
     href: str
 
 
+class RefusalAnswer(Answer):
+    """An artifact that the PACS did not take."""
+
+    artifact: str = Field(examples=["counterfactual-0001.dcm"])
+    reason: int | None = Field(description="DICOM FailureReason (PS3.18 table 10.5.1-1), if the PACS gave one")
+
+
+class DeliveryAnswer(Answer):
+    """What became of the delivery to a PACS."""
+
+    site: str
+    sent: int
+    stored: int = Field(description="instances that the PACS lists afterwards")
+    failed: list[RefusalAnswer]
+
+
 class Links(Answer):
     self: str = Field(examples=[f"/v1/jobs/{EXAMPLE_ID}"])
     result: str
@@ -62,8 +79,9 @@ class Job(Answer):
     """A job as it stands."""
 
     id: str = Field(examples=[EXAMPLE_ID])
-    operation: Operation
+    operation: Operation | Literal["route"]
     status: State
+    stage: Stage = Field(description="fetch and deliver speak to a PACS; an upload has only compute")
     cancelling: bool = Field(description="cancelling was asked for and the worker has not let go yet")
     progress: Progress
     attempts: int
@@ -75,6 +93,8 @@ class Job(Answer):
     batch: Batch | None
     error: dict[str, Any] | None = Field(description="the problem that ended a failed job")
     artifacts: list[ArtifactAnswer]
+    delivery: DeliveryAnswer | None = Field(description="of an ended job whose results go to a PACS")
+    jobs: list[str] = Field(description="what a route job started")
     links: Links
 
 
@@ -93,11 +113,12 @@ def _time(epoch_ms: int) -> datetime | None:
 def job_answer(record: JobRecord) -> Job:
     """The public view of a record."""
     base = f"/v1/jobs/{record.id}"
-    fraction = 1.0 if record.state == "succeeded" else record.step / record.steps if record.steps else 0.0
+    fraction = 1.0 if record.state in WITH_RESULT else record.step / record.steps if record.steps else 0.0
     return Job(
         id=record.id,
         operation=record.spec.operation,
         status=record.state,
+        stage=record.stage,
         cancelling=record.cancelling and record.state == "running",
         progress=Progress(step=record.step, steps=record.steps, fraction=min(1.0, fraction)),
         attempts=record.attempts,
@@ -118,5 +139,7 @@ def job_answer(record: JobRecord) -> Job:
             )
             for a in record.artifacts
         ],
+        delivery=DeliveryAnswer.model_validate(asdict(record.delivery)) if record.delivery else None,
+        jobs=list(record.children),
         links=Links(self=base, result=f"{base}/result", events=f"{base}/events", cancel=f"{base}/cancel"),
     )

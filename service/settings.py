@@ -4,7 +4,7 @@ import ipaddress
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from reacquire.jobs.config import JobsConfig
@@ -27,21 +27,54 @@ class ServiceSettings(BaseSettings, JobsConfig):
 
     model_config = SettingsConfigDict(env_prefix="REACQUIRE_", frozen=True, extra="forbid", env_ignore_empty=True)
 
-    host: str = Field("127.0.0.1", description="address to bind; anything but loopback needs allow_unauthenticated")
+    host: str = Field("127.0.0.1", description="address to bind; anything but loopback needs a login (access)")
     port: int = Field(8000, ge=0, le=65535)
-    allow_unauthenticated: bool = Field(False, description="serve other machines although there is no login")
+    allow_unauthenticated: bool = Field(False, description="with access=off, serve other machines all the same")
+    access: Literal["off", "keys", "oidc"] = Field("off", description="who is let in; off: whoever reaches the port")
+    keys_file: Path | None = Field(None, description="API keys (reacquire keys new); needed by access=keys")
+    oidc_issuer: str | None = Field(None, description="issuer of the access tokens; needed by access=oidc")
+    oidc_audience: str | None = Field(None, description="audience that a token must name; needed by access=oidc")
+    oidc_jwks_url: str | None = Field(None, description="the issuer's keys; by default as its discovery document says")
+    oidc_leeway_s: float = Field(30.0, ge=0, le=300, description="how far the clocks may differ")
+    oidc_scope_claim: str = Field("scope", description="claim that grants scopes; dots lead into objects")
+    oidc_per_minute: int | None = Field(None, ge=1, description="requests a minute that start work, per person")
+    oidc_concurrent: int | None = Field(None, ge=1, description="unfinished jobs at one time, per person")
+    trail_dir: Path | None = Field(None, description="folder of the audit trail; none is kept without it")
+    trail_retention_days: int | None = Field(
+        None, ge=1, description="older days of the trail are removed; default: kept"
+    )
     bundles_root: Path = Field(Path(__file__).resolve().parents[1] / "bundles", description="what /v1/models lists")
     max_body_bytes: int = Field(128 * MIB, ge=1024, description="largest request body")
     max_wait_s: float = Field(60.0, ge=0, le=600, description="longest wait that a Prefer header can ask for")
     default_wait_s: float = Field(10.0, ge=0, description="wait of /segment and /predict-iap without a Prefer header")
     retry_after_s: int = Field(5, ge=1, description="what Retry-After says when there is no capacity")
+    pacs_config: Path | None = Field(None, description="YAML file of sites, rules, SCP and webhook")
+    hook_token: SecretStr | None = Field(None, description="what the hooks must bear; without one, loopback only")
+    hook_token_file: Path | None = Field(None, description="the same, read from a file at each request")
+    hook_window_s: float = Field(600.0, gt=0, description="a series announced again within it is the same job")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")
     def _only_loopback_without_login(self) -> Self:
-        if not is_loopback(self.host) and not self.allow_unauthenticated:
+        if self.access == "off" and not is_loopback(self.host) and not self.allow_unauthenticated:
             raise ValueError(
-                "there is no login yet, so the service binds loopback only; "
-                "set REACQUIRE_ALLOW_UNAUTHENTICATED=true where the network itself protects it"
+                "without a login the service binds loopback only; set REACQUIRE_ACCESS to keys or oidc, "
+                "or REACQUIRE_ALLOW_UNAUTHENTICATED=true where the network itself protects it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _complete_access(self) -> Self:
+        if self.access == "keys" and self.keys_file is None:
+            raise ValueError("REACQUIRE_ACCESS=keys needs REACQUIRE_KEYS_FILE")
+        if self.access == "oidc" and not (self.oidc_issuer and self.oidc_audience):
+            raise ValueError("REACQUIRE_ACCESS=oidc needs REACQUIRE_OIDC_ISSUER and REACQUIRE_OIDC_AUDIENCE")
+        if self.access == "oidc" and not self.oidc_issuer.startswith(("https://", "http://127.0.0.1")):  # type: ignore[union-attr]
+            raise ValueError("REACQUIRE_OIDC_ISSUER must be an https address")
+        return self
+
+    @model_validator(mode="after")
+    def _one_token(self) -> Self:
+        if self.hook_token is not None and self.hook_token_file is not None:
+            raise ValueError("give REACQUIRE_HOOK_TOKEN or REACQUIRE_HOOK_TOKEN_FILE, not both")
         return self

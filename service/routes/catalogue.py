@@ -63,6 +63,7 @@ def capabilities(context: ContextDep) -> dict[str, Any]:
         },
         "transfer_syntaxes": [{"uid": uid, "name": syntax.name} for uid, syntax in SYNTAXES.items()],
         "modalities": ["MR"],
+        "sites": list(context.pacs.sites),
     }
 
 

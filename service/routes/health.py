@@ -51,8 +51,15 @@ def _workers(context: Context) -> str:
     return f"{count} alive"
 
 
+def _couriers(context: Context) -> str:
+    count = len(context.presence.alive("courier"))
+    if count == 0:
+        raise LookupError("no courier has a fresh heartbeat")
+    return f"{count} alive"
+
+
 def _queue(context: Context) -> str:
-    depth, limit = context.store.depth(), context.settings.max_queue
+    depth, limit = context.store.depth() + context.store.depth("fetch"), context.settings.max_queue
     if depth >= limit:
         raise LookupError(f"{depth} of {limit} places taken")
     return f"{depth} of {limit} places taken"
@@ -63,6 +70,7 @@ CHECKS: dict[str, Callable[[Context], str]] = {
     "blob-store": _blobs,
     "worker": _workers,
     "queue": _queue,
+    "courier": _couriers,
 }
 
 
@@ -87,7 +95,8 @@ async def livez() -> dict[str, str]:
 
 @router.get("/readyz", response_model=Readiness, summary="Jobs can be taken and results handed out")
 def readyz(context: ContextDep) -> Response:
-    checks = [run_check(name, context) for name in CHECKS]
+    names = [name for name in CHECKS if name != "courier" or context.pacs.sites]  # only who has a PACS needs one
+    checks = [run_check(name, context) for name in names]
     answer = Readiness(ready=all(c.ok for c in checks if c.required), checks=checks)
     return JSONResponse(answer.model_dump(), 200 if answer.ready else 503)
 

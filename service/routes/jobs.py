@@ -9,15 +9,20 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from reacquire.errors import JobError
 from reacquire.jobs.record import JobRecord
 from service.context import ContextDep
+from service.doorkeeper import Caller, witness
 from service.openapi import JOB_RESPONSES, RESULT_RESPONSES
-from service.results import artifact_response, finished, result_response
+from service.results import artifact_response, result_response, within_reach
 from service.schemas import Job, job_answer
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"], responses=JOB_RESPONSES)
 
 
-def _existing(job_id: str, context: ContextDep) -> JobRecord:
-    return context.store.get(job_id)
+def _existing(job_id: str, context: ContextDep, caller: Caller) -> JobRecord:
+    """The record, which for a caller who may not see it does not exist."""
+    record = context.store.get(job_id)
+    if not caller.may_see(record.owner):
+        raise JobError("there is no such job; results are deleted after a while", code="job-not-found")
+    return record
 
 
 Existing = Annotated[JobRecord, Depends(_existing)]
@@ -29,18 +34,20 @@ def status(record: Existing) -> Job:
 
 
 @router.get("/result", responses=RESULT_RESPONSES, summary="What a job made, in the form that Accept asks for")
-def result(request: Request, context: ContextDep, record: Existing) -> Response:
+def result(request: Request, context: ContextDep, caller: Caller, record: Existing) -> Response:
     accept = request.headers.get("accept", "*/*")
     response = result_response(context, record, accept)
+    witness(context.trail, "read", caller.id, job=record.id, operation=record.operation)
     if request.headers.get("if-none-match") == response.headers.get("etag", ""):
         return Response(status_code=304, headers={"ETag": response.headers["etag"]})
     return response
 
 
 @router.get("/artifacts/{name}", responses=RESULT_RESPONSES, summary="One file of the result")
-def artifact(name: str, context: ContextDep, record: Existing) -> Response:
-    for candidate in finished(record).artifacts:
+def artifact(name: str, context: ContextDep, caller: Caller, record: Existing) -> Response:
+    for candidate in within_reach(record).artifacts:
         if candidate.name == name:
+            witness(context.trail, "read", caller.id, job=record.id, operation=record.operation)
             return artifact_response(context, candidate)
     raise JobError("this job has no artifact of that name; its status lists them", code="job-not-found")
 
@@ -69,16 +76,18 @@ async def events(
 
 
 @router.post("/cancel", status_code=202, summary="Stop a job: at once when queued, between two steps when running")
-def cancel(context: ContextDep, record: Existing) -> Job:
+def cancel(context: ContextDep, caller: Caller, record: Existing) -> Job:
+    witness(context.trail, "cancel", caller.id, job=record.id, operation=record.operation)
     before = context.store.cancel(record.id)
     if before == "queued":
-        context.blobs.drop_inputs(record.id)
+        context.blobs.drop_job(record.id)
     elif before not in ("running", "cancelled"):
         raise JobError("this job has already ended", code="job-finished")
     return job_answer(context.store.get(record.id))
 
 
 @router.delete("", status_code=204, summary="Forget a job and everything it made; stops it when it runs")
-def delete(context: ContextDep, record: Existing) -> None:
+def delete(context: ContextDep, caller: Caller, record: Existing) -> None:
+    witness(context.trail, "delete", caller.id, job=record.id, operation=record.operation)
     context.store.delete(record.id)
     context.blobs.drop_job(record.id)

@@ -8,11 +8,14 @@ from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
+from reacquire.access import Principal
+from reacquire.jobs.intake import Submission
 from reacquire.jobs.record import JobRecord
 from reacquire.jobs.spec import OperationSpec, SamplerName
 from reacquire.jobs.states import TERMINAL
 from service.context import Context, ContextDep
-from service.openapi import OPERATION_RESPONSES, OPTIONS_EXAMPLE, TARGET_EXAMPLE
+from service.doorkeeper import Caller
+from service.openapi import JSON_BODY, OPERATION_RESPONSES, OPTIONS_EXAMPLE, TARGET_EXAMPLE
 from service.request import (
     IdempotencyKey,
     PreferredWait,
@@ -24,7 +27,7 @@ from service.request import (
 )
 from service.results import result_response
 from service.schemas import job_answer
-from service.submit import submit
+from service.submit import counted, intake_of
 
 router = APIRouter(tags=["operations"])
 
@@ -41,12 +44,14 @@ _FIELDS = ("dicom", "options")
     "/counterfactual",
     status_code=202,
     responses=OPERATION_RESPONSES,
+    openapi_extra=JSON_BODY,
     dependencies=[form_of("dicom", "target", "options", "sampler", "steps", "guidance_scale", "seed")],
     summary="The image as it would look under other acquisition parameters",
 )
 async def counterfactual(
     request: Request,
     context: ContextDep,
+    caller: Caller,
     key: IdempotencyKey,
     wait: PreferredWait,
     dicom: Dicom,
@@ -60,19 +65,21 @@ async def counterfactual(
     """Unset parameters keep the slice's own values; the answer says which value came from where."""
     chosen = merge_options(options, sampler=sampler, steps=steps, guidance_scale=guidance_scale, seed=seed)
     spec = OperationSpec(operation="counterfactual", target=parse_json(Target, target, "target"), options=chosen)
-    return await accept(request, context, spec, dicom, key=key, wait_s=wait or 0.0)
+    return await accept(request, context, spec, dicom, caller=caller, key=key, wait_s=wait or 0.0)
 
 
 @router.post(
     "/segment",
     status_code=202,
     responses=OPERATION_RESPONSES,
+    openapi_extra=JSON_BODY,
     dependencies=[form_of(*_FIELDS)],
     summary="Fat and fibroglandular tissue as a DICOM SEG",
 )
 async def segment(
     request: Request,
     context: ContextDep,
+    caller: Caller,
     key: IdempotencyKey,
     wait: PreferredWait,
     dicom: Dicom,
@@ -81,19 +88,21 @@ async def segment(
     """Waits ten seconds for the result unless told otherwise."""
     spec = OperationSpec(operation="segment", options=merge_options(options))
     wait_s = context.settings.default_wait_s if wait is None else wait
-    return await accept(request, context, spec, dicom, key=key, wait_s=wait_s)
+    return await accept(request, context, spec, dicom, caller=caller, key=key, wait_s=wait_s)
 
 
 @router.post(
     "/predict-iap",
     status_code=202,
     responses=OPERATION_RESPONSES,
+    openapi_extra=JSON_BODY,
     dependencies=[form_of(*_FIELDS)],
     summary="The acquisition parameters that the pixels speak of",
 )
 async def predict_iap(
     request: Request,
     context: ContextDep,
+    caller: Caller,
     key: IdempotencyKey,
     wait: PreferredWait,
     dicom: Dicom,
@@ -102,7 +111,7 @@ async def predict_iap(
     """Waits ten seconds for the result unless told otherwise."""
     spec = OperationSpec(operation="predict-iap", options=merge_options(options))
     wait_s = context.settings.default_wait_s if wait is None else wait
-    return await accept(request, context, spec, dicom, key=key, wait_s=wait_s)
+    return await accept(request, context, spec, dicom, caller=caller, key=key, wait_s=wait_s)
 
 
 async def accept(
@@ -111,15 +120,28 @@ async def accept(
     spec: OperationSpec,
     parts: Sequence[UploadFile],
     *,
+    caller: Principal,
     key: str | None,
     wait_s: float,
 ) -> Response:
-    """Enter the job; answer its result (200) when it ends within ``wait_s``, else the job itself (202)."""
+    """Enter a job on uploaded files and answer."""
     size = sum(part.size or 0 for part in parts)
     async with context.large_uploads if size > LARGE_UPLOAD else nullcontext():
         files = await read_files(list(parts))  # from here to the blob store an upload is in memory
-        submission = await run_in_threadpool(submit, context, spec, files, key)
+        submission = await run_in_threadpool(_enter, context, caller, spec, files, key)
         files.clear()
+    return await answer(request, context, submission, wait_s=wait_s)
+
+
+def _enter(
+    context: Context, caller: Principal, spec: OperationSpec, files: Sequence[bytes], key: str | None
+) -> Submission:
+    submission = intake_of(context, caller, spec.operation).files(spec, files, key=key)
+    return counted(context, spec.operation, submission, caller.id)
+
+
+async def answer(request: Request, context: Context, submission: Submission, *, wait_s: float) -> Response:
+    """The job's result (200) when it ends within ``wait_s``, else the job itself (202)."""
     record = await context.watcher.until_done(submission.job_id, wait_s)
     location = {"Location": f"/v1/jobs/{record.id}"}
     if wait_s > 0:

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("service", "worker", "gateway", "training", "cli")
 HEAVY = ("torch", "monai", "matplotlib", "scipy", "highdicom", "sklearn", "nibabel")
-TORCH_MODULES = ("networks", "diffusion", "imaging", "engine", "metrics", "bundles.load")
+TORCH_MODULES = ("networks", "diffusion", "imaging", "engine", "metrics", "bundles.load", "transforms")
 
 PACKAGES = ("reacquire", *PROGRAMS)
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -104,6 +104,7 @@ def test_torch_is_imported_only_where_it_belongs():
         "from typer.testing import CliRunner; import cli.main;"
         "assert CliRunner().invoke(cli.main.app, ['models', '--root', '/nonexistent']).exit_code == 0",
         "import worker.app, worker.__main__",
+        "import gateway.scp, gateway.__main__",
     ],
 )
 def test_it_loads_nothing_heavy(statement, tmp_path):

@@ -15,11 +15,11 @@ from fakes import FakePipeline
 from fastapi import FastAPI
 from redis_fixture import blobs, config, quiet_structlog, redis_url, store
 
+from reacquire.jobs.leases import Leases
 from reacquire.jobs.presence import Presence, WorkerInfo
 from service.app import create_app
 from service.settings import ServiceSettings
 from worker.batching import BatchPolicy
-from worker.leases import Leases
 from worker.metrics import WorkerMetrics
 from worker.runner import Runner
 

@@ -140,7 +140,7 @@ def test_a_stream_of_a_deleted_job_ends(client, store, enter):
     job_id = enter(run=False)
     from threading import Timer
 
-    Timer(0.2, store.delete, [job_id]).start()
+    Timer(1.5, store.delete, [job_id]).start()
     assert [e["event"] for e in events(client, job_id)] == ["queued", "deleted"]
 
 

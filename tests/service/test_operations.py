@@ -170,7 +170,8 @@ def test_two_files_of_one_uid_are_a_conflict_and_one_file_twice_is_not(client, s
     ("kwargs", "status", "code"),
     [
         ({}, 400, "empty-body"),
-        ({"json": {}}, 415, "unsupported-media-type"),
+        ({"json": {}}, 422, "invalid-request"),
+        ({"content": "x", "headers": {"Content-Type": "text/plain"}}, 415, "unsupported-media-type"),
         ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "malformed-request"),
         (
             {"content": b"garbage", "headers": {"Content-Type": "multipart/form-data; boundary=b"}},

@@ -1,0 +1,144 @@
+"""Access over HTTP: who is let in, who sees which job, and what stands on record afterwards."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from reacquire.access.keys import add_key, new_key
+from reacquire.trail.chain import verify_folder
+from service.settings import ServiceSettings
+
+SCOPES = {
+    "ann": ["predict", "segment"],
+    "bob": ["segment", "counterfactual"],
+    "root": ["admin"],
+    "busy": ["segment"],
+    "slow": ["segment"],
+}
+LIMITS = {"busy": {"concurrent": 2}, "slow": {"per_minute": 2}}
+
+
+@pytest.fixture
+def keys(tmp_path):
+    """Keys by name, in a file."""
+    found = {}
+    for name, scopes in SCOPES.items():
+        found[name], record = new_key(scopes, **LIMITS.get(name, {}))
+        add_key(tmp_path / "keys.json", record)
+    return found
+
+
+@pytest.fixture
+def settings(config, tmp_path, keys) -> ServiceSettings:
+    access = {"access": "keys", "keys_file": tmp_path / "keys.json", "trail_dir": tmp_path / "trail"}
+    return ServiceSettings(**config.model_dump(), bundles_root=tmp_path / "bundles", **access)
+
+
+@pytest.fixture
+def post(client, keys, slice_):
+    def send(name, operation="segment", **headers):
+        key = {"Authorization": f"Bearer {keys[name]}"} if name else {}
+        return client.post(f"/v1/{operation}", files={"dicom": slice_}, headers={**key, **headers})
+
+    return send
+
+
+def bearer(keys, name):
+    return {"Authorization": f"Bearer {keys[name]}"}
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/capabilities", "/v1/jobs/" + "0" * 32])
+def test_nobody_gets_in_without_a_key(client, path):
+    answer = client.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_probes_stay_open(client):
+    assert [client.get(path).status_code for path in ("/livez", "/readyz", "/metrics")] == [200, 200, 200]
+
+
+@pytest.mark.parametrize("header", ["Authorization", "X-API-Key"])
+def test_a_key_is_taken_from_either_header(client, keys, header):
+    value = f"Bearer {keys['ann']}" if header == "Authorization" else keys["ann"]
+    assert client.get("/v1/capabilities", headers={header: value}).status_code == 200
+
+
+def test_a_scope_opens_its_operation_alone(post):
+    assert post("ann").status_code in (200, 202)
+    refused = post("root")
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    assert post(None).status_code == 401
+
+
+def test_a_job_is_its_owners_alone(client, keys, post):
+    job = post("ann", Prefer="wait=10").headers["Location"]
+    assert client.get(job, headers=bearer(keys, "ann")).status_code == 200
+    assert client.get(job, headers=bearer(keys, "root")).status_code == 200
+    for path, method in ((job, "GET"), (f"{job}/result", "GET"), (f"{job}/artifacts/segmentation.dcm", "GET"),
+                         (f"{job}/events", "GET"), (f"{job}/cancel", "POST"), (job, "DELETE")):  # fmt: skip
+        answer = client.request(method, path, headers=bearer(keys, "bob"))
+        assert (answer.status_code, answer.json()["code"]) == (404, "job-not-found"), path
+    assert client.get(job, headers=bearer(keys, "ann")).json()["status"] == "succeeded"
+
+
+def test_idempotency_keys_of_two_callers_do_not_meet(post):
+    one, two = (post(name, **{"Idempotency-Key": "same"}).headers["Location"] for name in ("ann", "bob"))
+    assert one != two
+    assert post("ann", **{"Idempotency-Key": "same"}).headers["Location"] == one
+
+
+def test_unfinished_jobs_are_bounded_and_freed(client, keys, post, pause):
+    pause()
+    first, second = (post("busy", Prefer="respond-async") for _ in range(2))
+    third = post("busy", Prefer="respond-async")
+    assert [first.status_code, second.status_code, third.status_code] == [202, 202, 429]
+    assert (third.json()["code"], int(third.headers["Retry-After"]) > 0) == ("rate-limited", True)
+    assert post("bob", Prefer="respond-async").status_code == 202
+    assert client.post(first.headers["Location"] + "/cancel", headers=bearer(keys, "busy")).status_code == 202
+    assert post("busy", Prefer="respond-async").status_code == 202
+    assert client.delete(second.headers["Location"], headers=bearer(keys, "busy")).status_code == 204
+    assert post("busy", Prefer="respond-async").status_code == 202
+    assert post("busy", Prefer="respond-async").status_code == 429
+
+
+def test_a_race_does_not_slip_past_the_bound(post, pause):
+    pause()
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: post("busy", Prefer="respond-async").status_code, range(8)))
+    assert sorted(answers) == [202] * 2 + [429] * 6
+
+
+def test_the_minute_is_bounded(post):
+    assert [post("slow", Prefer="respond-async").status_code for _ in range(3)] == [202, 202, 429]
+
+
+def test_what_happened_is_on_record_and_names_nobody(client, keys, post, settings, slice_):
+    job = post("ann", Prefer="wait=10").headers["Location"]
+    client.get(f"{job}/result", headers=bearer(keys, "ann"))
+    client.get("/v1/models", headers={"Authorization": "Bearer rq_nobody_x"})
+    client.delete(job, headers=bearer(keys, "ann"))
+    (path,) = settings.trail_dir.iterdir()
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(e["action"], e["who"][:4]) for e in events] == [
+        ("submit", "key-"), ("read", "key-"), ("refuse", "unkn"), ("delete", "key-"),
+    ]  # fmt: skip
+    assert {e["job"] for e in events if "job" in e} == {job.rsplit("/", 1)[1]}
+    assert "SECRET" not in path.read_text()
+    assert [broken for _, _, broken in verify_folder(settings.trail_dir)] == [[]]
+
+
+@pytest.mark.parametrize(
+    ("access", "missing"),
+    [({"access": "keys"}, "KEYS_FILE"), ({"access": "oidc"}, "OIDC_ISSUER"), ({"host": "0.0.0.0"}, "REACQUIRE_ACCESS"),
+     ({"access": "oidc", "oidc_issuer": "http://idp.example", "oidc_audience": "x"}, "https")],
+)  # fmt: skip
+def test_settings_that_leave_the_door_open_are_refused(config, access, missing):
+    with pytest.raises(ValueError, match=missing):
+        ServiceSettings(**config.model_dump(), **access)
+
+
+def test_with_a_login_other_machines_are_served(config, tmp_path):
+    given = {"access": "keys", "keys_file": tmp_path / "keys.json", "host": "0.0.0.0"}
+    assert ServiceSettings(**config.model_dump(), **given).host == "0.0.0.0"
