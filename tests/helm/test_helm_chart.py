@@ -9,53 +9,24 @@ from typing import Any
 
 import helm_python as helm
 import pytest
+from chart_rendering import (
+    CHART,
+    SCENARIOS,
+    VALUES,
+    changed,
+    container,
+    environment,
+    installed,
+    only,
+    pod,
+    render,
+)
 
 import reacquire
 from service.settings import ServiceSettings
 from worker.settings import WorkerSettings
 
-CHART = Path(__file__).resolve().parents[2] / "helm" / "reacquire"
-SCENARIOS = {path.stem.removesuffix("-values"): path for path in sorted((CHART / "ci").glob("*-values.yaml"))}
-VALUES = {name: helm.values_from_yaml(path.read_text(encoding="utf-8")) for name, path in SCENARIOS.items()}
 SETTINGS = {"api": ServiceSettings, "worker": WorkerSettings}
-
-
-def render(values: dict[str, Any], name: str = "demo") -> list[dict[str, Any]]:
-    """The objects of a release, notes left out."""
-    with helm.Chart.load(CHART) as chart:
-        files = chart.render(values, name=name, namespace="imaging")
-    texts = [text for path, text in files.items() if path.endswith(".yaml")]
-    parts = [part for text in texts for part in re.split(r"^---$", text, flags=re.MULTILINE)]
-    return [found for found in map(helm.values_from_yaml, parts) if found]
-
-
-def only(objects: list[dict[str, Any]], kind: str, suffix: str = "") -> dict[str, Any]:
-    (found,) = [o for o in objects if o["kind"] == kind and o["metadata"]["name"].endswith(suffix)]
-    return found
-
-
-def pod(objects: list[dict[str, Any]], component: str) -> dict[str, Any]:
-    return only(objects, "Deployment", f"-{component}")["spec"]["template"]["spec"]
-
-
-def container(objects: list[dict[str, Any]], component: str) -> dict[str, Any]:
-    (found,) = pod(objects, component)["containers"]
-    return found
-
-
-def environment(objects: list[dict[str, Any]], component: str) -> dict[str, Any]:
-    return {e["name"]: e.get("value", e.get("valueFrom")) for e in container(objects, component)["env"]}
-
-
-def changed(scenario: str, path: str, value: Any) -> dict[str, Any]:
-    """A copy of a scenario's values with one of them set, by a dotted path."""
-    values = helm.values_from_yaml(SCENARIOS[scenario].read_text(encoding="utf-8"))
-    node = values
-    *parents, last = path.split(".")
-    for key in parents:
-        node = node.setdefault(key, {})
-    node[last] = value
-    return values
 
 
 @pytest.fixture(params=sorted(SCENARIOS))
@@ -69,7 +40,8 @@ def objects(scenario: str) -> list[dict[str, Any]]:
 
 
 def test_the_scenarios_are_there() -> None:
-    assert {"minimal", "gpu"} <= set(SCENARIOS)
+    wanted = {"minimal", "gpu", "pacs", "s3", "internal-redis", "keda", "hpa", "monitoring", "training"}
+    assert set(SCENARIOS) == wanted
 
 
 def test_lint_finds_nothing(scenario: str) -> None:
@@ -96,9 +68,12 @@ def test_both_deployments_are_the_same_pod_but_for_their_process(objects: list[d
     api, worker = pod(objects, "api"), pod(objects, "worker")
     for key in ("securityContext", "serviceAccountName", "automountServiceAccountToken", "enableServiceLinks"):
         assert api[key] == worker[key]
-    assert api["volumes"] == worker["volumes"]
-    for key in ("securityContext", "volumeMounts", "imagePullPolicy", "envFrom"):
+    for key in ("securityContext", "imagePullPolicy", "envFrom"):
         assert container(objects, "api").get(key) == container(objects, "worker").get(key)
+    assert [v for v in api["volumes"] if v["name"] != "pacs"] == worker["volumes"]
+    assert [m for m in container(objects, "api")["volumeMounts"] if m["name"] != "pacs"] == (
+        container(objects, "worker")["volumeMounts"]
+    )
     shared = {"REACQUIRE_REDIS_URL", "REACQUIRE_BLOB_URL", "REACQUIRE_LOG_LEVEL"}
     one, other = environment(objects, "api"), environment(objects, "worker")
     assert {k: one[k] for k in shared} == {k: other[k] for k in shared}
@@ -142,10 +117,11 @@ def test_worker_liveness_follows_the_age_of_the_file(
     assert (isinstance(ended.value, SystemExit) and not ended.value.code) is alive
 
 
-def test_secrets_come_by_reference_only(objects: list[dict[str, Any]]) -> None:
+def test_secrets_come_by_reference_only(scenario: str, objects: list[dict[str, Any]]) -> None:
+    named = VALUES[scenario]["redis"]
     for component in SETTINGS:
         url = environment(objects, component)["REACQUIRE_REDIS_URL"]
-        assert url == {"secretKeyRef": {"name": "reacquire-redis", "key": "redis-url"}}
+        assert url == {"secretKeyRef": {"name": named["existingSecret"], "key": named.get("key", "redis-url")}}
         values = [e["value"] for e in container(objects, component)["env"] if "value" in e]
         assert not [v for v in values if v.startswith(("redis://", "rediss://")) or "@" in v]
     assert "Secret" not in {o["kind"] for o in objects}
@@ -233,7 +209,7 @@ def policies(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def test_network_is_denied_by_default() -> None:
-    objects = render(VALUES["minimal"])
+    objects = installed(render(VALUES["minimal"]))
     deny = only(objects, "NetworkPolicy", "-deny")["spec"]
     assert deny["policyTypes"] == ["Ingress", "Egress"]
     assert "ingress" not in deny and "egress" not in deny
@@ -245,7 +221,7 @@ def test_network_is_denied_by_default() -> None:
 
 
 def test_named_peers_are_let_through() -> None:
-    objects = render(VALUES["gpu"])
+    objects = installed(render(VALUES["gpu"]))
     into_api = only(objects, "NetworkPolicy", "-api")["spec"]["ingress"]
     assert [p["port"] for p in into_api[0]["ports"]] == [8000]
     names = [f["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for f in into_api[0]["from"]]
@@ -263,7 +239,7 @@ def test_disruption_budgets_select_the_pods(objects: list[dict[str, Any]]) -> No
 
 
 def test_the_service_selects_the_api_only(objects: list[dict[str, Any]]) -> None:
-    selector = only(objects, "Service")["spec"]["selector"]
+    selector = only(objects, "Service", "-reacquire")["spec"]["selector"]
     labels = {
         c: only(objects, "Deployment", f"-{c}")["spec"]["template"]["metadata"]["labels"] for c in ("api", "worker")
     }
@@ -293,6 +269,15 @@ def test_names_stay_within_the_limit_of_kubernetes() -> None:
         ("worker.image.tag", "1"),
         ("networkPolicy.redis", 6379),
         ("blobs.persistence.storage", "1Gi"),
+        ("redis.internal.password", "secret"),
+        ("pacs.sites", {}),
+        ("scp.service.ports", [104]),
+        ("autoscaling.hpa.memory", 70),
+        ("autoscaling.keda.enabled", True),
+        ("monitoring.rules.alerts", []),
+        ("training.jobs", [{"name": "a", "args": ["x"], "gpus": 1, "gpu": 1}]),
+        ("ingress.hosts", ["a.example"]),
+        ("test.image", "busybox"),
         ("worker.tolerations", [{"keys": "x"}]),
     ],
 )
@@ -311,6 +296,11 @@ def test_an_unknown_key_is_refused(path: str, value: Any) -> None:
         ("worker.image.digest", "latest"),
         ("extraEnv", [{"name": "REACQUIRE_REDIS_URL", "value": "redis://:secret@redis"}]),
         ("extraEnv", [{"name": "REACQUIRE_LEASE_S"}]),
+        ("extraEnv", [{"name": "REACQUIRE_ALLOW_UNAUTHENTICATED", "value": "true"}]),
+        ("autoscaling.kind", "both"),
+        ("ingress.paths", []),
+        ("redis.internal.appendfsync", "no"),
+        ("training.jobs", [{"name": "UPPER", "args": ["x"], "gpus": 1}]),
     ],
 )
 def test_an_unsound_value_is_refused(path: str, value: Any) -> None:
@@ -322,12 +312,29 @@ def test_an_unsound_value_is_refused(path: str, value: Any) -> None:
     ("path", "value", "message"),
     [
         ("redis.existingSecret", "", "redis.existingSecret is required"),
+        ("redis.existingSecret", "change-me", "redis.existingSecret is the placeholder"),
+        ("redis.existingSecret", "<redis>", "redis.existingSecret is the placeholder"),
+        ("redis.existingSecret", "your-secret", "redis.existingSecret is the placeholder"),
+        ("blobs.url", "s3://bucket", "blobs.s3Secret is required"),
         ("api.allowUnauthenticated", False, "there is no login yet"),
+        ("ingress", {"enabled": True, "host": "a.example"}, "ingress.tlsSecret is required"),
+        ("ingress", {"enabled": True, "tlsSecret": "tls"}, "ingress.host is required"),
+        ("scp.enabled", True, "pacs.config is required"),
+        ("cpuWorker.enabled", True, "raise worker.replicas"),
+        ("autoscaling", {"kind": "keda"}, "autoscaling.keda.prometheus is required"),
+        ("autoscaling", {"kind": "hpa", "minReplicas": 9}, "more than autoscaling.maxReplicas"),
+        ("training.enabled", True, "training.existingClaim is required"),
     ],
 )
 def test_what_must_be_said_is_asked_for(path: str, value: Any, message: str) -> None:
     with pytest.raises(helm.HelmRenderError, match=message):
         render(changed("minimal", path, value))
+
+
+@pytest.mark.parametrize("name", ["exchange-redis", "todos", "redis-replacement", "yours"])
+def test_a_name_that_only_looks_like_a_placeholder_is_taken(name: str) -> None:
+    objects = render(changed("minimal", "redis.existingSecret", name))
+    assert environment(objects, "api")["REACQUIRE_REDIS_URL"]["secretKeyRef"]["name"] == name
 
 
 def test_every_object_of_the_schema_is_closed() -> None:
@@ -355,8 +362,19 @@ def test_schema_and_values_name_the_same_keys() -> None:
         schema, values = chart.schema, chart.values
     assert schema is not None
     assert set(schema["properties"]) - {"global"} == set(values)
-    for name in ("image", "redis", "blobs", "bundles", "gpu", "networkPolicy", "serviceAccount", "api", "worker"):
-        assert set(schema["properties"][name]["properties"]) == set(values[name])
+
+    def differing(described: dict[str, Any], given: dict[str, Any], path: str = "") -> Iterator[str]:
+        for key, node in described.get("properties", {}).items():
+            if node.get("$ref"):
+                node = schema["definitions"][node["$ref"].rsplit("/", 1)[1]]
+            if key not in given:
+                yield f"{path}{key}"
+            elif "properties" in node and isinstance(given[key], dict) and given[key]:
+                yield from differing(node, given[key], f"{path}{key}.")
+
+    missing = set(differing(schema, values)) - {"global"}
+    # resources have no more defaults than they name
+    assert not {path for path in missing if ".resources." not in path}
 
 
 def test_chart_and_program_have_one_version() -> None:

@@ -1,4 +1,4 @@
-{{/* Names, labels, and the one pod that every Deployment of this chart is made of. */}}
+{{/* Names, labels, and the one pod that every workload of this chart is made of. */}}
 
 {{- define "reacquire.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
@@ -46,24 +46,37 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if .Values.bundles.existingClaim }}/bundles{{ else }}/app/bundles{{ end -}}
 {{- end -}}
 
+{{/* (dict "name" "redis.existingSecret" "value" .Values.x.existingSecret "what" "...") -> the name of a Secret that the site made */}}
+{{- define "reacquire.secretName" -}}
+{{- $name := required (printf "%s is required: %s" .name .what) .value -}}
+{{- if regexMatch "(?i)(^|[-_.])(change-?me|replace-?me|placeholder|todo|fixme|x{3,}|your-.*)($|[-_.])|[<>]" $name -}}
+{{- fail (printf "%s is the placeholder %q: %s" .name $name .what) -}}
+{{- end -}}
+{{- $name -}}
+{{- end -}}
+
 {{/*
-The pod of a component.
+The confined pod of a component, without what our processes share.
   root       the chart's context
   component  name of the container and of the label app.kubernetes.io/component
-  values     .Values.api or .Values.worker
+  values     .Values.api, .Values.worker, ...
   image      full name of the image
-  container  YAML of what only this container has: ports, probes
-  env        YAML list of what only this container is told
+  container  YAML of what only this container has: command, ports, probes
+  env        YAML list of its variables
+  envFrom    name of a Secret of variables, if any
   resources  its resources
+  mounts     YAML list of mounts beside /tmp
+  volumes    YAML list of their volumes
+  restart    Always (default), OnFailure or Never
+  annotations  of the pod, beside the values' podAnnotations
 */}}
 {{- define "reacquire.pod" -}}
 {{- $root := .root -}}
-{{- $persistent := not $root.Values.blobs.url -}}
 metadata:
   labels:
     {{- include "reacquire.labels" $root | nindent 4 }}
     app.kubernetes.io/component: {{ .component }}
-  {{- with .values.podAnnotations }}
+  {{- with merge (dict) (default dict .annotations) .values.podAnnotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -72,13 +85,18 @@ spec:
   automountServiceAccountToken: false
   # A Service called "reacquire" would inject REACQUIRE_PORT=tcp://..., which is also the name of a setting.
   enableServiceLinks: false
+  restartPolicy: {{ default "Always" .restart }}
   {{- with .runtimeClassName }}
   runtimeClassName: {{ . }}
+  {{- end }}
+  {{- with .values.priorityClassName }}
+  priorityClassName: {{ . }}
   {{- end }}
   {{- with $root.Values.imagePullSecrets }}
   imagePullSecrets:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+  # What the restricted Pod Security Standard asks for, here and in the container.
   securityContext:
     runAsNonRoot: true
     runAsUser: {{ int64 $root.Values.runAs.user }}
@@ -97,21 +115,11 @@ spec:
         readOnlyRootFilesystem: true
         capabilities:
           drop: [ALL]
+      {{- with .env }}
       env:
-        - name: REACQUIRE_REDIS_URL
-          valueFrom:
-            secretKeyRef:
-              name: {{ required "redis.existingSecret is required: the Secret that holds the URL of Redis" $root.Values.redis.existingSecret }}
-              key: {{ $root.Values.redis.key }}
-        - name: REACQUIRE_BLOB_URL
-          value: {{ default "file:///var/lib/reacquire/blobs" $root.Values.blobs.url | quote }}
-        - name: REACQUIRE_LOG_LEVEL
-          value: {{ $root.Values.logLevel }}
-        {{- .env | nindent 8 }}
-        {{- with $root.Values.extraEnv }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
-      {{- with $root.Values.blobs.s3Secret }}
+        {{- . | nindent 8 }}
+      {{- end }}
+      {{- with .envFrom }}
       envFrom:
         - secretRef:
             name: {{ . }}
@@ -122,29 +130,15 @@ spec:
       volumeMounts:
         - name: tmp
           mountPath: /tmp
-        {{- if $persistent }}
-        - name: blobs
-          mountPath: /var/lib/reacquire
-        {{- end }}
-        {{- if $root.Values.bundles.existingClaim }}
-        - name: bundles
-          mountPath: /bundles
-          readOnly: true
+        {{- with .mounts }}
+        {{- . | nindent 8 }}
         {{- end }}
   volumes:
     - name: tmp
       emptyDir:
         sizeLimit: {{ .values.tmpSize }}
-    {{- if $persistent }}
-    - name: blobs
-      persistentVolumeClaim:
-        claimName: {{ include "reacquire.claim" $root }}
-    {{- end }}
-    {{- with $root.Values.bundles.existingClaim }}
-    - name: bundles
-      persistentVolumeClaim:
-        claimName: {{ . }}
-        readOnly: true
+    {{- with .volumes }}
+    {{- . | nindent 4 }}
     {{- end }}
   {{- with .values.nodeSelector }}
   nodeSelector:
@@ -158,4 +152,116 @@ spec:
   affinity:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end -}}
+
+{{/*
+The same pod for a process of ours: it reaches Redis and the blob store, and has the bundles and, with "pacs" set, the
+PACS configuration. "secrets" mounts the site's PACS secrets too.
+*/}}
+{{- define "reacquire.process" -}}
+{{- $env := list (include "reacquire.store.env" .root) .env -}}
+{{- $mounts := list (include "reacquire.store.mounts" .root) -}}
+{{- $volumes := list (include "reacquire.store.volumes" .root) -}}
+{{- if and .pacs .root.Values.pacs.config -}}
+{{- $env = append $env (include "reacquire.pacs.env" .root) -}}
+{{- $mounts = append $mounts (include "reacquire.pacs.mounts" (dict "root" .root "secrets" .secrets)) -}}
+{{- $volumes = append $volumes (include "reacquire.pacs.volumes" (dict "root" .root "secrets" .secrets)) -}}
+{{- $_ := set . "annotations" (dict "checksum/pacs-config" (sha256sum .root.Values.pacs.config)) -}}
+{{- end -}}
+{{- with .mounts }}{{ $mounts = append $mounts . }}{{ end -}}
+{{- with .volumes }}{{ $volumes = append $volumes . }}{{ end -}}
+{{- with .root.Values.extraEnv }}{{ $env = append $env (toYaml .) }}{{ end -}}
+{{- $shared := dict
+  "env" ($env | compact | join "\n")
+  "mounts" ($mounts | compact | join "\n")
+  "volumes" ($volumes | compact | join "\n")
+  "envFrom" .root.Values.blobs.s3Secret -}}
+{{- include "reacquire.pod" (merge $shared .) -}}
+{{- end -}}
+
+{{- define "reacquire.store.env" -}}
+- name: REACQUIRE_REDIS_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "reacquire.secretName" (dict "name" "redis.existingSecret" "value" .Values.redis.existingSecret "what" "the Secret that holds the URL of Redis") }}
+      key: {{ .Values.redis.key }}
+- name: REACQUIRE_BLOB_URL
+  value: {{ default "file:///var/lib/reacquire/blobs" .Values.blobs.url | quote }}
+- name: REACQUIRE_LOG_LEVEL
+  value: {{ .Values.logLevel }}
+{{- end -}}
+
+{{- define "reacquire.store.mounts" -}}
+{{- if not .Values.blobs.url }}
+- name: blobs
+  mountPath: /var/lib/reacquire
+{{- end }}
+{{- if .Values.bundles.existingClaim }}
+- name: bundles
+  mountPath: /bundles
+  readOnly: true
+{{- end }}
+{{- end -}}
+
+{{- define "reacquire.store.volumes" -}}
+{{- if not .Values.blobs.url }}
+- name: blobs
+  persistentVolumeClaim:
+    claimName: {{ include "reacquire.claim" . }}
+{{- end }}
+{{- with .Values.bundles.existingClaim }}
+- name: bundles
+  persistentVolumeClaim:
+    claimName: {{ . }}
+    readOnly: true
+{{- end }}
+{{- end -}}
+
+{{/* (root, resources, gpus) -> resources with so many devices of gpu.resourceName among the limits */}}
+{{- define "reacquire.device.resources" -}}
+{{- $resources := deepCopy .resources -}}
+{{- if .gpus -}}
+{{- $device := dict .root.Values.gpu.resourceName (int64 .gpus) -}}
+{{- $_ := set $resources "limits" (merge $device (default dict $resources.limits)) -}}
+{{- end -}}
+{{- toYaml $resources -}}
+{{- end -}}
+
+{{/* Probes of a process that serves nobody: it touches a file at each heartbeat, from the moment it can work. */}}
+{{- define "reacquire.beat.alive" -}}
+exec:
+  command:
+    - python
+    - -c
+    - import os, sys, time; sys.exit(time.time() - os.path.getmtime(os.environ['REACQUIRE_READY_FILE']) > {{ . }})
+timeoutSeconds: 5
+{{- end -}}
+
+{{- define "reacquire.beat.probes" -}}
+startupProbe:
+  {{- include "reacquire.beat.alive" 60 | nindent 2 }}
+  periodSeconds: 5
+  failureThreshold: 60
+livenessProbe:
+  {{- include "reacquire.beat.alive" 120 | nindent 2 }}
+  periodSeconds: 30
+readinessProbe:
+  {{- include "reacquire.beat.alive" 30 | nindent 2 }}
+  periodSeconds: 10
+{{- end -}}
+
+{{/* (port) -> the variables of such a process */}}
+{{- define "reacquire.beat.env" -}}
+- name: REACQUIRE_METRICS_HOST
+  value: "0.0.0.0"
+- name: REACQUIRE_METRICS_PORT
+  value: {{ int64 . | quote }}
+- name: REACQUIRE_READY_FILE
+  value: /tmp/ready
+{{- end -}}
+
+{{- define "reacquire.metrics.port" -}}
+- name: metrics
+  containerPort: {{ int64 . }}
+  protocol: TCP
 {{- end -}}

@@ -1,0 +1,155 @@
+"""What a site may switch on: ingress, monitoring, training, and the main job as ``helm test``."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import helm_python as helm
+import pytest
+import yaml
+from chart_rendering import CHART, SCENARIOS, VALUES, changed, container, installed, only, render
+
+from reacquire.dicom import read_slice
+from reacquire.errors import ReacquireError
+
+CUSTOM = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ScaledObject"}
+
+
+@pytest.fixture(params=sorted(SCENARIOS))
+def objects(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    return render(VALUES[request.param])
+
+
+def test_the_ingress_speaks_tls_and_hides_the_metrics() -> None:
+    spec = only(render(VALUES["internal-redis"]), "Ingress")["spec"]
+    assert spec["tls"] == [{"hosts": ["reacquire.hospital.example"], "secretName": "reacquire-tls"}]
+    paths = {p["path"] for p in spec["rules"][0]["http"]["paths"]}
+    assert "/v1" in paths
+    assert not {p for p in paths if "/metrics".startswith(p)}
+
+
+def test_the_ingress_serves_every_route_of_the_api() -> None:
+    from service.app import create_app
+    from service.settings import ServiceSettings
+
+    paths = {p["path"] for p in only(render(VALUES["internal-redis"]), "Ingress")["spec"]["rules"][0]["http"]["paths"]}
+    routes = create_app(ServiceSettings(blob_url="memory:///")).openapi()["paths"]
+    inside = {"/metrics", "/livez", "/readyz", "/healthz"}
+    assert {r for r in routes if not r.startswith(tuple(paths))} <= inside
+
+
+@pytest.fixture(scope="module")
+def monitored() -> list[dict[str, Any]]:
+    return render(VALUES["monitoring"])
+
+
+def test_monitors_find_ports_that_exist(monitored: list[dict[str, Any]]) -> None:
+    (endpoint,) = only(monitored, "ServiceMonitor")["spec"]["endpoints"]
+    service = only(monitored, "Service", "-reacquire")
+    assert endpoint["port"] in {p["name"] for p in service["spec"]["ports"]}
+    assert endpoint["interval"] == "30s"
+    wanted = only(monitored, "ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    assert wanted.items() <= service["metadata"]["labels"].items()
+    (endpoint,) = only(monitored, "PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] in {p["name"] for p in container(monitored, "worker")["ports"]}
+    assert only(monitored, "PodMonitor")["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_every_process_but_the_api_is_found_by_the_pod_monitor() -> None:
+    (expression,) = only(render(VALUES["monitoring"]), "PodMonitor")["spec"]["selector"]["matchExpressions"]
+    with_metrics = {
+        o["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]
+        for o in render(VALUES["pacs"])
+        if o["kind"] == "Deployment"
+    }
+    assert set(expression["values"]) == with_metrics - {"api"}
+
+
+def test_rules_and_dashboard_are_the_rendered_files(monitored: list[dict[str, Any]]) -> None:
+    rules = only(monitored, "PrometheusRule")["spec"]
+    assert rules == yaml.safe_load((CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"))
+    board = only(monitored, "ConfigMap", "-dashboard")
+    assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert yaml.safe_load(board["data"]["reacquire.json"]) == yaml.safe_load(
+        (CHART / "files" / "dashboard.json").read_text(encoding="utf-8")
+    )
+
+
+def test_nothing_of_it_is_there_unless_asked_for() -> None:
+    assert not CUSTOM & {o["kind"] for o in render(VALUES["minimal"])}
+
+
+def jobs(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The training jobs by the name that the values give them."""
+    found = [o for o in installed(render(values)) if o["kind"] == "Job"]
+    names = [re.fullmatch(r"demo-reacquire-train-(.+)-[0-9a-f]{8}", o["metadata"]["name"]) for o in found]
+    return {match[1]: o for match, o in zip(names, found, strict=True) if match}
+
+
+def test_training_asks_for_the_devices_it_uses() -> None:
+    found = jobs(VALUES["training"])
+    limits = {n: o["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] for n, o in found.items()}
+    assert {n: each.get("nvidia.com/gpu") for n, each in limits.items()} == {
+        "cohort": None,
+        "predictor": 1,
+        "editor": 2,
+    }
+    commands = {n: o["spec"]["template"]["spec"]["containers"][0]["command"] for n, o in found.items()}
+    assert commands["predictor"] == ["python", "-m", "training.cli"]
+    assert commands["editor"] == ["torchrun", "--standalone", "--nproc-per-node=2", "-m", "training.cli"]
+    assert all(o["spec"]["template"]["spec"]["restartPolicy"] == "Never" for o in found.values())
+
+
+def test_several_gpus_need_an_image_that_can() -> None:
+    with pytest.raises(helm.HelmRenderError, match="would overwrite each other"):
+        render(changed("training", "training.distributed", False))
+
+
+def test_a_changed_training_is_another_job() -> None:
+    def name(values: dict[str, Any]) -> str:
+        return jobs(values)["predictor"]["metadata"]["name"]
+
+    assert name(VALUES["training"]) == name(VALUES["training"])
+    assert name(VALUES["training"]) != name(changed("training", "image.tag", "0.2.0"))
+
+
+def test_training_reaches_nothing() -> None:
+    objects = render(VALUES["training"])
+    spec = next(o for o in installed(objects) if o["kind"] == "Job")["spec"]["template"]
+    for policy in (o["spec"] for o in objects if o["kind"] == "NetworkPolicy" and "egress" in o["spec"]):
+        selector = policy["podSelector"]
+        allowed = [v for e in selector.get("matchExpressions", []) for v in e["values"]]
+        assert spec["metadata"]["labels"]["app.kubernetes.io/component"] not in allowed
+        assert allowed or "app.kubernetes.io/component" in selector["matchLabels"]
+    assert not [e for e in spec["spec"]["containers"][0].get("env", []) if "REDIS" in e["name"]]
+
+
+def hooks(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return (o for o in objects if o not in installed(objects))
+
+
+def test_the_test_is_not_part_of_the_installation(objects: list[dict[str, Any]]) -> None:
+    assert {o["metadata"]["labels"]["app.kubernetes.io/component"] for o in hooks(objects)} == {"test"}
+    assert all("hook-succeeded" in o["metadata"]["annotations"]["helm.sh/hook-delete-policy"] for o in hooks(objects))
+    opened = [o for o in hooks(objects) if o["kind"] == "NetworkPolicy"]
+    assert len(opened) == 2
+
+
+def test_the_test_calls_the_api_of_its_release(objects: list[dict[str, Any]]) -> None:
+    (process,) = only(objects, "Job", "-test")["spec"]["template"]["spec"]["containers"]
+    service = only(objects, "Service", "-reacquire")
+    assert process["args"][0] == f"http://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    carried = only(objects, "ConfigMap", "-test")
+    assert process["command"][1].rsplit("/", 1)[1] in carried["data"]
+    assert process["args"][1].rsplit("/", 1)[1] in carried["binaryData"]
+
+
+def test_the_slice_of_the_test_is_one_that_we_read() -> None:
+    found = read_slice((CHART / "files" / "slice.dcm").read_bytes(), allow_synthetic=True)
+    assert found.pixels.shape == (112, 112)
+
+
+def test_the_slice_of_the_test_is_of_nobody() -> None:
+    with pytest.raises(ReacquireError) as refused:
+        read_slice((CHART / "files" / "slice.dcm").read_bytes())
+    assert refused.value.code == "already-synthetic"
