@@ -10,7 +10,8 @@ INPUT ?=
 TARGET ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test setup tools bench fmt lint type check phantom-figures serve clean
+.PHONY: demo test test-pacs test-faults test-containers fuzz setup tools pacs-tools bench fmt lint type check \
+        phantom-figures serve clean
 
 setup: $(READY)
 
@@ -28,13 +29,33 @@ demo: $(READY)
 	@$(BIN)/python -m examples.demo $(if $(INPUT),--input "$(INPUT)") $(if $(TARGET),--target '$(TARGET)')
 
 test: $(READY) tools check
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered -m "not pacs"
 
 # dciodvfy checks our DICOM objects; the tests that use it say so and skip where it can't be had
 tools:
 	@command -v dciodvfy >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	  && apt-get update -qq && apt-get install -y -qq dicom3tools >/dev/null; } \
 	  || echo "dciodvfy is not installed (Debian: dicom3tools); its tests will skip"
+
+# the whole loop with a real Orthanc: store, hook, pull, work, store back, compare
+test-pacs: $(READY) pacs-tools
+	$(BIN)/python -m pytest -m pacs tests/pacs -rPs
+
+pacs-tools: tools
+	@command -v Orthanc >/dev/null && command -v storescu >/dev/null || { [ "$$(id -u)" = 0 ] \
+	  && command -v apt-get >/dev/null && apt-get update -qq \
+	  && apt-get install -y -qq orthanc orthanc-dicomweb dcmtk >/dev/null; } \
+	  || echo "Orthanc is not installed (Debian: orthanc orthanc-dicomweb dcmtk); its tests will skip"
+
+# 500 jobs through real processes while workers, API and Redis are killed, frozen, cut off and the disk runs full
+test-faults: $(READY)
+	$(BIN)/python -m tests.faults.run
+
+test-containers: $(READY)
+	$(BIN)/python tests/containers
+
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz.run --count 20000
 
 lint: $(READY)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
