@@ -10,6 +10,8 @@ import typer
 
 import reacquire
 from cli import doctor as examination
+from cli.access import audit_log, keys
+from cli.audit import audit
 from cli.offline import Request, run_offline
 from cli.serve import EXIT_USAGE, ServeOptions, serve_stack
 
@@ -20,6 +22,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # they print local variables, which hold header values
 )
+
+app.command()(audit)
+app.add_typer(keys, name="keys")
+app.add_typer(audit_log, name="audit-log")
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 
@@ -59,17 +65,37 @@ def serve(
     data: Annotated[
         Path | None, typer.Option(help="keep jobs and results in this folder; without it they end with the command")
     ] = None,
-    bundle: Bundle = BUNDLES / "phantom-v0",
+    bundle: Bundle = BUNDLES / "phantom-v1",
     device: Device = "auto",
+    pacs: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="REACQUIRE_PACS_CONFIG",
+            help="YAML file of sites and rules: adds a courier, and an SCP if it has `scp`",
+        ),
+    ] = None,
 ) -> None:
     """Start everything on this machine: API, one worker, and a private Redis unless REACQUIRE_REDIS_URL names one."""
-    raise typer.Exit(serve_stack(ServeOptions(host=host, port=port, data=data, bundle=bundle, device=device)))
+    options = ServeOptions(host=host, port=port, data=data, bundle=bundle, device=device, pacs=pacs)
+    raise typer.Exit(serve_stack(options))
 
 
 @app.command()
 def worker() -> None:
     """Become a worker of the Redis that REACQUIRE_REDIS_URL names; start one per GPU."""
     os.execv(sys.executable, [sys.executable, "-P", "-m", "worker"])
+
+
+@app.command()
+def gateway() -> None:
+    """Become a courier: fetches series from the PACS of REACQUIRE_PACS_CONFIG and stores results there."""
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "gateway"])
+
+
+@app.command()
+def scp() -> None:
+    """Become a C-STORE SCP: takes series that a PACS sends, and starts what the rules of REACQUIRE_PACS_CONFIG say."""
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "gateway.scp"])
 
 
 @app.command()
@@ -87,7 +113,7 @@ def counterfactual(
     ] = "target",
     watermark: Annotated[bool, typer.Option("--watermark", help="burn a notice into the pixels")] = False,
     allow_synthetic: AllowSynthetic = False,
-    bundle: Bundle = BUNDLES / "phantom-v0",
+    bundle: Bundle = BUNDLES / "phantom-v1",
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -114,7 +140,7 @@ def segment(
     input_: Input,
     output: Output = None,
     allow_synthetic: AllowSynthetic = False,
-    bundle: Bundle = BUNDLES / "phantom-v0",
+    bundle: Bundle = BUNDLES / "phantom-v1",
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -129,7 +155,7 @@ def predict_iap(
     input_: Input,
     output: Output = None,
     allow_synthetic: AllowSynthetic = False,
-    bundle: Bundle = BUNDLES / "phantom-v0",
+    bundle: Bundle = BUNDLES / "phantom-v1",
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -148,7 +174,7 @@ def models(
 
 
 @app.command()
-def doctor(bundle: Bundle = BUNDLES / "phantom-v0", as_json: AsJson = False) -> None:
+def doctor(bundle: Bundle = BUNDLES / "phantom-v1", as_json: AsJson = False) -> None:
     """Check this installation and say what is missing."""
     raise typer.Exit(examination.examine(bundle, as_json=as_json))
 

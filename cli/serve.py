@@ -1,7 +1,8 @@
 """The embedded stack: a private Redis, one worker and the API as children of this process, stopped together.
 
-The children are the production processes, started as ``python -m worker`` and ``python -m service``; only where Redis
-and the blobs live differs. No child outlives this process, even when it is killed (PR_SET_PDEATHSIG, prctl(2)).
+With a PACS configuration a courier comes to it, and a C-STORE SCP when that file has an ``scp``. The children are the
+production processes, started as ``python -m worker`` and so on; only where Redis and the blobs live differs. No child
+outlives this process, even when it is killed (PR_SET_PDEATHSIG, prctl(2)).
 """
 
 import ctypes
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+import yaml
 from rich.console import Console
 
 EXIT_USAGE = 2
@@ -29,6 +31,8 @@ MAX_RESTARTS, RESTART_WINDOW_S = 5, 60.0
 
 WORKER = (sys.executable, "-P", "-m", "worker")  # -P: a folder called worker in the current one must not shadow ours
 SERVICE = (sys.executable, "-P", "-m", "service")
+COURIER = (sys.executable, "-P", "-m", "gateway")
+SCP = (sys.executable, "-P", "-m", "gateway.scp")
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,17 @@ class ServeOptions:
     device: str
     worker: Sequence[str] = WORKER
     service: Sequence[str] = SERVICE
+    pacs: Path | None = None
+
+    @property
+    def restartable(self) -> Mapping[str, Sequence[str]]:
+        """Children that may crash and be started again, by name."""
+        found = {"worker": self.worker}
+        if self.pacs is not None:
+            found["courier"] = COURIER
+            if _has_scp(self.pacs):
+                found["scp"] = SCP
+        return found
 
 
 @dataclass
@@ -93,6 +108,15 @@ class Stack:
         return len(self.restarts) <= MAX_RESTARTS
 
 
+def _has_scp(path: Path) -> bool:
+    """Whether the file asks for an SCP; what is wrong with the file is for the courier to say."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return False
+    return isinstance(found, dict) and "scp" in found
+
+
 def serve_stack(options: ServeOptions) -> int:
     """Run until SIGINT or SIGTERM; the exit status."""
     stack = Stack(Console(stderr=True))
@@ -108,13 +132,14 @@ def serve_stack(options: ServeOptions) -> int:
         env = environment(options, private)
         if "REACQUIRE_REDIS_URL" not in os.environ:
             stack.start("redis", redis_command(private, options.data), os.environ, at_death=signal.SIGTERM)
-        stack.start("worker", options.worker, env, at_death=signal.SIGKILL)
+        for name, command in options.restartable.items():
+            stack.start(name, command, env, at_death=signal.SIGKILL)
         stack.start("service", options.service, env, at_death=signal.SIGKILL)
         return _supervise(stack, options, env)
 
 
 def environment(options: ServeOptions, private: Path) -> dict[str, str]:
-    """The variables of worker and service; what the user has set stays."""
+    """The variables of the children; what the user has set stays."""
     kept = options.data.resolve() if options.data else private
     kept.mkdir(parents=True, exist_ok=True)
     ours = {
@@ -129,6 +154,9 @@ def environment(options: ServeOptions, private: Path) -> dict[str, str]:
         "REACQUIRE_BUNDLE": str(options.bundle),
         "REACQUIRE_DEVICE": options.device,
     }
+    if options.pacs is not None:
+        told["REACQUIRE_PACS_CONFIG"] = str(options.pacs.resolve())
+        ours["REACQUIRE_SPOOL"] = str(kept / "spool")
     return ours | os.environ | told
 
 
@@ -153,11 +181,12 @@ def _supervise(stack: Stack, options: ServeOptions, env: Mapping[str, str]) -> i
         ended = stack.dead()
         if ended is not None:
             name, status = ended
-            if name != "worker" or status == EXIT_USAGE or not stack.may_restart():
+            command = options.restartable.get(name)
+            if command is None or status == EXIT_USAGE or not stack.may_restart():
                 stack.console.print(f"{name} ended with status {status}; stopping", markup=False)
                 return status if status > 0 else 1
-            stack.console.print(f"the worker ended with status {status}; starting it again", markup=False)
-            stack.start("worker", options.worker, env, at_death=signal.SIGKILL)
+            stack.console.print(f"the {name} ended with status {status}; starting it again", markup=False)
+            stack.start(name, command, env, at_death=signal.SIGKILL)
         if not announced and _ready(options):
             announced = True
             stack.console.print(f"Reacquire is ready: http://{options.host}:{options.port}/docs", markup=False)

@@ -26,7 +26,7 @@ class Served:
 @contextmanager
 def embedded(*options: str) -> Iterator[Served]:
     """Start ``reacquire serve`` with ``options``; API, worker and a private Redis end with the context."""
-    port = _free_port()
+    port = free_port()
     started = time.monotonic()
     command = [str(Path(sys.executable).with_name("reacquire")), "serve", "--port", str(port), *options]
     with subprocess.Popen(command) as process, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
@@ -50,7 +50,8 @@ def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes]) ->
     raise SystemExit(f"the service was not ready within {READY_WITHIN_S:.0f} s")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -57,7 +57,7 @@ def test_an_unreadable_target_is_a_usage_error(pairs, text):
 def test_a_counterfactual_is_written_into_a_folder(source, bundle, tmp_path):
     out = tmp_path / "out"
     run = invoke("counterfactual", "-i", source, "-o", out, "-t", "MagneticFieldStrength=1.5", "--bundle", bundle,
-                 "--steps", 2, "--device", "cpu", "--json", "--allow-synthetic")  # fmt: skip
+                 "--device", "cpu", "--json", "--allow-synthetic")  # fmt: skip
     assert run.exit_code == 0, run.output
     names = {p.name for p in out.iterdir()}
     assert {"result.json", "preview.png"} <= names

@@ -14,6 +14,7 @@ import httpx
 import psutil
 import pytest
 from builders import SECRET, make_mr
+from fake_pacs import FakePacs, running
 from tiny_bundle import pack_tiny
 
 from cli.serve import ServeOptions, environment
@@ -24,7 +25,8 @@ import sys
 from pathlib import Path
 from cli.serve import ServeOptions, serve_stack
 worker = (sys.executable, "-m", "tests.fakes")
-sys.exit(serve_stack(ServeOptions("127.0.0.1", int(sys.argv[1]), None, Path("none"), "cpu", worker=worker)))
+pacs = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+sys.exit(serve_stack(ServeOptions("127.0.0.1", int(sys.argv[1]), None, Path("none"), "cpu", worker=worker, pacs=pacs)))
 """
 
 
@@ -122,6 +124,41 @@ def test_a_crashed_worker_is_started_again(fake):
     assert fake.client.post("/predict-iap", files={"dicom": make_mr()}).status_code == 200
 
 
+def test_with_a_pacs_a_courier_comes_to_it_and_is_started_again(tmp_path):
+    pacs, port = FakePacs(), free_port()
+    pacs.add(make_mr())
+    with running(pacs) as server:
+        (tmp_path / "pacs.yaml").write_text(f"sites: {{pacs: {{base_url: '{server.url}'}}}}")
+        served = begin([sys.executable, "-c", FAKE, str(port), str(tmp_path / "pacs.yaml")], port, tmp_path)
+        try:
+            assert len(served.children) == 4
+            (courier,) = [c for c in served.children if "gateway" in c.cmdline()]
+            courier.kill()
+            body = {"dicomweb": {"study": "1.2.3.2", "series": "1.2.3.3"}, "return": False}
+            answer = served.client.post("/segment", json=body, headers={"Prefer": "wait=50"})
+            assert (answer.status_code, answer.headers["content-type"]) == (200, "application/dicom")
+            served.process.terminate()
+            assert served.process.wait(timeout=60) == 0
+        finally:
+            end(served)
+    log = served.log.read_text()
+    assert "the courier ended" in log
+    assert SECRET not in log
+    assert "1.2.3" not in log
+
+
+@pytest.mark.parametrize(
+    ("text", "scp"), [("sites: {}", False), ("scp: {port: 0}", True), ("scp:", True), ("{", False)]
+)
+def test_an_scp_comes_with_a_file_that_asks_for_one(tmp_path, text, scp):
+    file = tmp_path / "pacs.yaml"
+    file.write_text(text)
+    options = ServeOptions("127.0.0.1", 1, None, tmp_path, "cpu", pacs=file)
+    assert list(options.restartable) == ["worker", "courier", *(["scp"] if scp else [])]
+    assert environment(options, tmp_path)["REACQUIRE_PACS_CONFIG"] == str(file)
+    assert list(ServeOptions("127.0.0.1", 1, None, tmp_path, "cpu").restartable) == ["worker"]
+
+
 def test_a_worker_that_refuses_to_start_ends_the_command(tmp_path):
     command = [sys.executable, "-c", "import cli.main; cli.main.app()", "serve", "--port", str(free_port())]
     run = subprocess.run(
@@ -137,7 +174,7 @@ def test_a_worker_that_refuses_to_start_ends_the_command(tmp_path):
 
 def test_a_damaged_bundle_is_named_and_not_served(tmp_path):
     bundle = pack_tiny(tmp_path)
-    weights = next(bundle.rglob("denoiser*.safetensors"))
+    weights = next(bundle.rglob("editor*.safetensors"))
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
@@ -186,7 +223,7 @@ def test_the_whole_stack_with_real_networks_keeps_the_patient_to_itself(tmp_path
 def exercise(client: httpx.Client) -> str:
     """Run each operation and some refusals; what the API said, other than images of the patient."""
     upload = {"dicom": (f"{SECRET}.dcm", make_mr())}
-    form = {"target": '{"MagneticFieldStrength": 1.5}', "steps": "2"}
+    form = {"target": '{"MagneticFieldStrength": 1.5}'}
     wait = {"Prefer": "wait=60"}
     answers = [client.post("/counterfactual", files=upload, data=form, headers=wait | {"Accept": "application/json"})]
     answers += [client.post("/segment", files=upload, headers={"Accept": "application/json"} | wait)]
