@@ -40,7 +40,7 @@ def objects(scenario: str) -> list[dict[str, Any]]:
 
 
 def test_the_scenarios_are_there() -> None:
-    wanted = {"minimal", "gpu", "pacs", "s3", "internal-redis", "keda", "hpa", "monitoring", "training"}
+    wanted = {"minimal", "gpu", "pacs", "s3", "internal-redis", "keda", "hpa", "monitoring", "training", "keys", "oidc"}
     assert set(SCENARIOS) == wanted
 
 
@@ -70,8 +70,9 @@ def test_both_deployments_are_the_same_pod_but_for_their_process(objects: list[d
         assert api[key] == worker[key]
     for key in ("securityContext", "imagePullPolicy", "envFrom"):
         assert container(objects, "api").get(key) == container(objects, "worker").get(key)
-    assert [v for v in api["volumes"] if v["name"] != "pacs"] == worker["volumes"]
-    assert [m for m in container(objects, "api")["volumeMounts"] if m["name"] != "pacs"] == (
+    own = ("pacs", "keys")
+    assert [v for v in api["volumes"] if v["name"] not in own] == worker["volumes"]
+    assert [m for m in container(objects, "api")["volumeMounts"] if m["name"] not in own] == (
         container(objects, "worker")["volumeMounts"]
     )
     shared = {"REACQUIRE_REDIS_URL", "REACQUIRE_BLOB_URL", "REACQUIRE_LOG_LEVEL"}
@@ -316,7 +317,9 @@ def test_an_unsound_value_is_refused(path: str, value: Any) -> None:
         ("redis.existingSecret", "<redis>", "redis.existingSecret is the placeholder"),
         ("redis.existingSecret", "your-secret", "redis.existingSecret is the placeholder"),
         ("blobs.url", "s3://bucket", "blobs.s3Secret is required"),
-        ("api.allowUnauthenticated", False, "there is no login yet"),
+        ("api.allowUnauthenticated", False, "without a login"),
+        ("api.access.mode", "keys", "api.access.keysSecret is required"),
+        ("api.access.mode", "oidc", "api.access.oidc.issuer is required"),
         ("ingress", {"enabled": True, "host": "a.example"}, "ingress.tlsSecret is required"),
         ("ingress", {"enabled": True, "tlsSecret": "tls"}, "ingress.host is required"),
         ("scp.enabled", True, "pacs.config is required"),
@@ -329,6 +332,19 @@ def test_an_unsound_value_is_refused(path: str, value: Any) -> None:
 def test_what_must_be_said_is_asked_for(path: str, value: Any, message: str) -> None:
     with pytest.raises(helm.HelmRenderError, match=message):
         render(changed("minimal", path, value))
+
+
+def test_keys_are_a_file_of_a_secret_and_tokens_are_checked_against_the_issuer() -> None:
+    keys = render(VALUES["keys"])
+    assert environment(keys, "api")["REACQUIRE_ACCESS"] == "keys"
+    assert environment(keys, "api")["REACQUIRE_KEYS_FILE"] == "/etc/reacquire/keys/keys.json"
+    (volume,) = (v for v in pod(keys, "api")["volumes"] if v["name"] == "keys")
+    assert volume["secret"] == {"secretName": "reacquire-keys", "defaultMode": 0o440}
+    oidc = environment(render(VALUES["oidc"]), "api")
+    assert (oidc["REACQUIRE_ACCESS"], oidc["REACQUIRE_OIDC_AUDIENCE"]) == ("oidc", "reacquire")
+    assert oidc["REACQUIRE_OIDC_SCOPE_CLAIM"] == "realm_access.roles"
+    assert "REACQUIRE_KEYS_FILE" not in oidc
+    assert environment(keys, "worker").keys().isdisjoint({"REACQUIRE_ACCESS", "REACQUIRE_KEYS_FILE"})
 
 
 @pytest.mark.parametrize("name", ["exchange-redis", "todos", "redis-replacement", "yours"])
