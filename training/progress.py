@@ -13,11 +13,13 @@ def _bar() -> Progress:
     return Progress(*columns, TextColumn("{task.fields[note]}"))
 
 
-def tracked(items: Iterable, description: str) -> Iterator:
-    """Iterate with a bar."""
-    items = list(items)
+def tracked(items: Iterable, description: str, total: int | None = None) -> Iterator:
+    """Iterate with a bar; with ``total`` the items are taken one by one, as they are made."""
+    if total is None:
+        items = list(items)
+        total = len(items)
     with _bar() as bar:
-        task = bar.add_task(description, total=len(items), note="")
+        task = bar.add_task(description, total=total, note="")
         for item in items:
             yield item
             bar.advance(task)
@@ -43,4 +45,4 @@ def counted(total: int, description: str) -> Iterator[Callable[[int, int], None]
     """A bar that is told (done, total)."""
     with _bar() as bar:
         task = bar.add_task(description, total=total, note="")
-        yield lambda done, _: bar.update(task, completed=done)
+        yield lambda done, of: bar.update(task, completed=done, total=of)
