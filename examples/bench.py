@@ -25,7 +25,7 @@ from reacquire.engine import Pipeline, Raw, load_pipeline
 from reacquire.jobs.spec import OperationSpec, Options
 from reacquire.networks import DENOISERS, Condition, build_denoiser
 
-BUNDLE = Path(os.environ.get("REACQUIRE_BUNDLE", Path(__file__).resolve().parents[1] / "bundles" / "phantom-v0"))
+BUNDLE = Path(os.environ.get("REACQUIRE_BUNDLE", Path(__file__).resolve().parents[1] / "bundles" / "phantom-v1"))
 REQUESTS = 64
 PAPER_STEPS = 50
 

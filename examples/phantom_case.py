@@ -19,6 +19,7 @@ from reacquire.phantom import (
     Scanner,
     make_pair,
     make_subject,
+    same_site,
     sample_protocol,
     sample_scanner,
 )
@@ -80,8 +81,8 @@ def true_acquisition(source: Acquisition, target: Mapping[str, Value]) -> tuple[
     """What the service is asked for, as a scan: the target completed from the header by the service's own rule.
 
     A parameter that the table's protocol of the source does not cover (another model, field strength or fat saturation)
-    takes its sampling and fat preparation from the protocol of that model which comes nearest; a scanner that stays
-    keeps its coil and reconstruction.
+    takes its sampling and fat preparation from the protocol of that model which comes nearest; all else stays as it
+    was (``same_site``).
 
     Returns
     -------
@@ -101,10 +102,7 @@ def true_acquisition(source: Acquisition, target: Mapping[str, Value]) -> tuple[
         return Acquisition(replace(source.protocol, iap=wanted), source.scanner), None
     rng = np.random.default_rng([WOMAN, 1])
     protocol = replace(sample_protocol(rng, protocol_id=row), iap=wanted)
-    scanner = sample_scanner(rng, protocol)
-    if wanted["ManufacturerModelName"] == source.protocol.iap["ManufacturerModelName"]:
-        scanner = source.scanner.with_contrast_of(scanner)
-    return Acquisition(protocol, scanner), None
+    return Acquisition(protocol, same_site(source.scanner, source.protocol, protocol, rng)), None
 
 
 def nearest_protocol(iap: Mapping[str, Value]) -> str | None:

@@ -5,49 +5,70 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from reacquire.iap import Categorical, Encoding, load_vocabulary
 from reacquire.imaging import Preprocessing
 from reacquire.networks import (
     DENOISERS,
+    EDITORS,
+    DenoiserConfig,
+    DirectConfig,
     PredictorConfig,
     SegmenterConfig,
     build_denoiser,
+    build_editor,
     build_predictor,
     build_segmenter,
     parameter_count,
 )
-from training.pack import Card, Sampling, pack_bundle
-from training.record import DiffusionRecord, RunRecord, write_record
+from training.pack import DIRECT, PAPER, Card, pack_bundle
+from training.record import RunRecord, write_record
 
 LICENCE = Path(__file__).resolve().parents[1] / "LICENSE"
-BUILDERS = {"denoiser": build_denoiser, "predictor": build_predictor, "segmenter": build_segmenter}
-DIFFUSION = {
-    "paired": DiffusionRecord("paired", "paper_cosine", 1000, 0.2, 600),
-    "sdedit": DiffusionRecord("sdedit", "paper_cosine", 1000, None, 49),
+MODELS = ("editor", "predictor", "segmenter")
+METHODS = {
+    "direct": {"method": "direct"},
+    "sdedit": {"method": "sdedit", "schedule": "paper_cosine", "timesteps": 1000, "start": 49},
 }
-SAMPLING = {"paired": Sampling("ddim", 2, 1.0), "sdedit": Sampling("ancestral", 2, 3.0)}
+DEFAULTS = {"direct": DIRECT, "sdedit": {**PAPER, "steps": 2}}
 
 
 def tiny_configs(method: str) -> dict:
     """Configurations of the three networks, as small as their architecture goes."""
-    preset = DENOISERS["default" if method == "paired" else "paper"]
-    shape = {"channels": (8, 8, 16), "attention_levels": (False, False, True), "head_channels": 8, "norm_groups": 4}
-    token = {"token_width": 8} if method == "paired" else {}
+    width = sum(DENOISERS["paper"].parameter_widths if method == "sdedit" else EDITORS["default"].parameter_widths)
     return {
-        "denoiser": replace(preset, **shape, **token, residual_blocks=1),
-        "predictor": PredictorConfig(outputs=preset.condition_width, channels=(8, 8, 8, 8)),
+        "editor": _tiny_denoiser() if method == "sdedit" else _tiny_editor(),
+        "predictor": PredictorConfig(outputs=width, channels=(8, 8, 8, 8)),
         "segmenter": SegmenterConfig(channels=(4, 8, 16)),
     }
 
 
-def tiny_run(folder: Path, model: str, method: str = "paired", *, unseen: dict | None = None, **facts) -> Path:
+def _tiny_denoiser() -> DenoiserConfig:
+    shape = {"channels": (8, 8, 16), "attention_levels": (False, False, True), "head_channels": 8, "norm_groups": 4}
+    return replace(DENOISERS["paper"], **shape, residual_blocks=1)
+
+
+def _tiny_editor() -> DirectConfig:
+    shape = {"channels": (8, 8), "blocks": (1, 1), "token_width": 4, "embedding_width": 16, "norm_groups": 4, "fold": 4}
+    return replace(EDITORS["default"], **shape)
+
+
+def _build(config) -> nn.Module:
+    if isinstance(config, DenoiserConfig):
+        return build_denoiser(config)
+    if isinstance(config, DirectConfig):
+        return build_editor(config)
+    return build_predictor(config) if isinstance(config, PredictorConfig) else build_segmenter(config)
+
+
+def tiny_run(folder: Path, model: str, method: str = "direct", *, unseen: dict | None = None, **facts) -> Path:
     """A run folder with random weights and the record of a run that saw everything but ``unseen``."""
     config = tiny_configs(method)[model]
-    encoding = Encoding(load_vocabulary(), "default" if method == "paired" else "paper")
+    encoding = Encoding(load_vocabulary(), "paper" if method == "sdedit" else "default")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = BUILDERS[model](config)
+        network = _build(config)
         for weight in network.parameters():  # the zero-initialised output would make every edit the identity
             torch.nn.init.normal_(weight, std=0.05) if weight.ndim > 1 else None
     folder.mkdir(parents=True)
@@ -70,15 +91,16 @@ def tiny_run(folder: Path, model: str, method: str = "paired", *, unseen: dict |
         cohort="0" * 64,
         synthetic=True,
         seen=seen,
-        diffusion=DIFFUSION[method] if model == "denoiser" else None,
+        method=METHODS[method] if model == "editor" else None,
+        scanners=[{"categories": {}, "ranges": {"FlipAngle": [8.0, 12.0]}}] if model == "editor" else [],
     )
     write_record(folder, replace(record, **facts))
     return folder
 
 
-def pack_tiny(folder: Path, method: str = "paired", *, name: str = "tiny", unseen: dict | None = None) -> Path:
+def pack_tiny(folder: Path, method: str = "direct", *, name: str = "tiny", unseen: dict | None = None) -> Path:
     """Write runs and pack them; returns the bundle's folder."""
-    runs = {model: tiny_run(folder / "runs" / model, model, method, unseen=unseen) for model in BUILDERS}
+    runs = {model: tiny_run(folder / "runs" / model, model, method, unseen=unseen) for model in MODELS}
     card = Card(name, "0.0.1", "random weights for tests", "2026-01-01")
-    pack_bundle(folder / name, card, runs, SAMPLING[method], metrics={}, licence_file=LICENCE)
+    pack_bundle(folder / name, card, runs, DEFAULTS[method], metrics={}, licence_file=LICENCE)
     return folder / name

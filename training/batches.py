@@ -16,12 +16,17 @@ from training.cache import Row, SliceCache
 
 
 class Batch(NamedTuple):
-    """``target`` (B, 1, S, S) and its parameters; ``source`` shows the same slice under other parameters."""
+    """``target`` (B, 1, S, S) and its parameters; ``source`` shows the same slice under other parameters.
+
+    ``truth`` is the target without its noise; the target itself where the cohort has no noiseless truth.
+    """
 
     target: Tensor
     condition: Condition
     source: Tensor
     labels: Tensor  # (B, S, S) long
+    source_condition: Condition
+    truth: Tensor
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,8 @@ class Batches:
     """Draws batches of one split.
 
     ``size`` shrinks the slices (the coarse phases of training); with ``mirror`` they are flipped left-right at random.
-    With ``paired`` the source is another slice of the same pair group, else the target itself.
+    With ``paired`` the source is another slice of the same pair group, and the target itself for a share ``itself`` of
+    the batch; without, it is always the target itself.
     """
 
     cache: SliceCache
@@ -39,6 +45,7 @@ class Batches:
     seed: int
     size: int | None = None
     paired: bool = False
+    itself: float = 0.0
     mirror: bool = True
 
     def __post_init__(self) -> None:
@@ -63,20 +70,27 @@ class Batches:
         rng = np.random.default_rng([self.seed, 1, step])
         sources = [self._source(row, rng) for row in chosen]
         flip = (rng.random(self.batch_size) < 0.5) & self.mirror
+        targets = [row.index for row in chosen]
         return Batch(
-            self._images([row.index for row in chosen], flip),
-            Condition.stack([self.encoding.encode(row.iap) for row in chosen]),
-            self._images(sources, flip),
-            self._labels([row.index for row in chosen], flip),
+            self._images(self.cache.images, targets, flip),
+            self._conditions(targets),
+            self._images(self.cache.images, sources, flip),
+            self._labels(targets, flip),
+            self._conditions(sources),
+            self._images(self.cache.images if self.cache.cleans is None else self.cache.cleans, targets, flip),
         )
 
+    def _conditions(self, indices: list[int]) -> Condition:
+        return Condition.stack([self.encoding.encode(self.cache.rows[i].iap) for i in indices])
+
     def _source(self, row: Row, rng: np.random.Generator) -> int:
-        mates = self._mates[row.pair_group] if self.paired else ()
+        itself = self.itself > 0 and rng.random() < self.itself
+        mates = self._mates[row.pair_group] if self.paired and not itself else ()
         others = [i for i in mates if i != row.index]
         return int(rng.choice(others)) if others else row.index
 
-    def _images(self, indices: list[int], flip: np.ndarray) -> Tensor:
-        stack = torch.from_numpy(_mirrored(self.cache.images, indices, flip).astype(np.float32))[:, None]
+    def _images(self, array: np.ndarray, indices: list[int], flip: np.ndarray) -> Tensor:
+        stack = torch.from_numpy(_mirrored(array, indices, flip).astype(np.float32))[:, None]
         return stack if self.size is None else adaptive_avg_pool2d(stack, self.size)
 
     def _labels(self, indices: list[int], flip: np.ndarray) -> Tensor:

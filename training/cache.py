@@ -22,6 +22,7 @@ from reacquire.imaging import Preprocessing
 
 Split = Literal["train", "val", "test"]
 FORMAT = "reacquire-cache/2"
+UNKNOWN = 255  # label of every pixel of a slice without a mask
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Row:
     split: Split
     pair_group: str
     iap: dict[str, str | float]
+    masked: bool = True  # without a mask nothing is known of the tissues: ``labels`` are UNKNOWN there
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class SliceCache:
     Attributes
     ----------
     images : (N, S, S) float16, percentile-normalised
-    labels : (N, S, S) uint8, 0 background, 1 breast without fibroglandular tissue, 2 fibroglandular tissue
+    labels : (N, S, S) uint8, 0 background, 1 breast without fibroglandular tissue, 2 fibroglandular tissue; UNKNOWN
+        in rows that are not ``masked``
     cleans : (N, S, S) float16, noiseless truth on the scale of ``images``; None when the cohort has none
     preprocessing : ``Preprocessing.to_dict`` of what made them
     cohort : sha256 of the cohort's manifest
@@ -57,8 +60,9 @@ class SliceCache:
     cohort: str
     synthetic: bool
 
-    def split(self, name: Split) -> tuple[Row, ...]:
-        return tuple(row for row in self.rows if row.split == name)
+    def split(self, name: Split, *, masked: bool = False) -> tuple[Row, ...]:
+        """The rows of a split; with ``masked`` those alone whose tissues are known."""
+        return tuple(row for row in self.rows if row.split == name and (row.masked or not masked))
 
 
 def open_cache(folder: Path) -> SliceCache:
@@ -92,12 +96,14 @@ def build_cache(
     ------
     FileExistsError
         When the folder holds a cache already: caches are never overwritten.
+    ValueError
+        When the manifest is not split yet.
     """
     if (folder / "index.json").exists():
         raise FileExistsError(f"{folder} holds a cache already; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     manifest = cohort / "manifest.jsonl"
-    entries = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+    entries = _usable(manifest)
     shape = (len(entries), preprocessing.size, preprocessing.size)
     images = open_memmap(folder / "images.npy", mode="w+", dtype=np.float16, shape=shape)
     labels = open_memmap(folder / "labels.npy", mode="w+", dtype=np.uint8, shape=shape)
@@ -110,8 +116,8 @@ def build_cache(
         images[i], labels[i], clean = _at_model_size(cohort, entry, slice_, preprocessing)
         if cleans is not None:
             cleans[i] = clean
-        iap = load_vocabulary().recognise(slice_.iap)
-        rows.append(Row(i, entry["woman"], entry["split"], entry["pair_group"], iap))
+        iap = load_vocabulary().recognise(entry["iap"])  # an ingest completes headers from the spreadsheet
+        rows.append(Row(i, entry["woman"], entry["split"], entry["pair_group"], iap, entry["mask"] is not None))
     for array in (images, labels, cleans):
         if array is not None:
             array.flush()
@@ -126,11 +132,22 @@ def build_cache(
     return open_cache(folder)
 
 
+def _usable(manifest: Path) -> list[dict]:
+    """The lines of a manifest that an ingest did not exclude, all with a split."""
+    lines = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+    used = [line for line in lines if not line.get("excluded")]
+    if any(line["split"] is None for line in used):
+        raise ValueError(f"{manifest} is not split; run reacquire-train split first")
+    return used
+
+
 def _at_model_size(cohort: Path, entry: dict, slice_: SliceImage, preprocessing: Preprocessing) -> tuple:
     """(image, labels, clean or None) of one manifest line."""
     image = preprocessing.forward(slice_.canonical())
-    with Image.open(cohort / entry["mask"]) as mask:
-        labels = preprocessing.forward_labels(slice_.orientation.to_canonical(np.asarray(mask)))
+    labels = np.full(image.values.shape, UNKNOWN, np.uint8)
+    if entry["mask"]:
+        with Image.open(cohort / entry["mask"]) as mask:
+            labels = preprocessing.forward_labels(slice_.orientation.to_canonical(np.asarray(mask)))
     clean = None
     if entry["clean"]:
         truth = slice_.orientation.to_canonical(np.load(cohort / entry["clean"], allow_pickle=False))

@@ -1,7 +1,6 @@
 """``reacquire-train``: from nothing to a measured bundle in a handful of commands."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, get_args
@@ -11,19 +10,19 @@ import typer
 
 from reacquire.engine import Settings, load_pipeline
 from reacquire.imaging import Preprocessing
-from reacquire.jobs.spec import SamplerName
+from reacquire.jobs.spec import Options, SamplerName
 from reacquire.phantom.cohort import MANIFEST, write_cohort
 from training.cache import build_cache, open_cache
 from training.config import PRESETS, ModelName, PresetName
+from training.data_commands import augment, ingest, split
 from training.evaluate import evaluate as evaluate_bundle
-from training.pack import Card, Sampling, pack_bundle
+from training.pack import DIRECT, PAPER, Card, pack_bundle
 from training.progress import counted, tracked
 from training.progress import steps as steps_bar
 from training.record import read_record
-from training.runs import run_training, with_overrides
+from training.runs import run_training, training_rows, with_overrides
 
 app = typer.Typer(help="Train, evaluate and pack the three models.", no_args_is_help=True)
-PAPER_SAMPLING = Sampling("ancestral", steps=50, guidance_scale=3.0)  # sections 2.2 and 4 of the paper
 LICENCE = Path(__file__).resolve().parents[1] / "LICENSE"
 
 
@@ -35,7 +34,7 @@ def cohort(
     protocols: Annotated[int, typer.Option(min=1, help="protocols per slice")] = 3,
     seed: int = 0,
     truth: Annotated[bool, typer.Option(help="write noiseless images beside (needed by evaluate)")] = True,
-    mode: Annotated[str, typer.Option(help="joint: Duke's protocols; free: parameters moved alone; mixed")] = "mixed",
+    mode: Annotated[str, typer.Option(help="joint, free, mixed or interventions (docs/phantom.md)")] = "interventions",
     workers: Annotated[int, typer.Option(min=1, help="processes")] = 2,
 ) -> None:
     """Simulate women, write them as DICOM in the Duke/TCIA layout, and cache the slices at model size.
@@ -58,6 +57,11 @@ def cohort(
     build_cache(folder, folder / "cache", Preprocessing(), progress=lambda items: tracked(items, "cache"))
 
 
+app.command()(ingest)
+app.command()(split)
+app.command()(augment)
+
+
 @app.command()
 def train(
     model: Annotated[str, typer.Argument(help=", ".join(get_args(ModelName)))],
@@ -67,14 +71,17 @@ def train(
     resume: Annotated[bool, typer.Option(help="go on with a run that was broken off")] = False,
     steps: Annotated[int | None, typer.Option(help="at most so many steps per phase")] = None,
     seed: int = 0,
+    init: Annotated[Path | None, typer.Option(help="weights.safetensors to start from")] = None,
 ) -> None:
     """Train one network."""
     if (model, preset) not in PRESETS:
         raise typer.BadParameter(f"there is no preset {preset!r} for a model {model!r}")
     config = with_overrides(PRESETS[model, preset], seed=seed, steps=steps)  # type: ignore[index]
-    sized = config.sized(len(open_cache(cohort / "cache").split("train")))
+    if not (cohort / "cache" / "index.json").exists():  # an ingested manifest comes without one
+        build_cache(cohort, cohort / "cache", Preprocessing(), progress=lambda items: tracked(items, "cache"))
+    sized = config.sized(len(training_rows(config, open_cache(cohort / "cache"))))
     with steps_bar(sized.steps, f"{model} ({preset})") as report:
-        weights = run_training(cohort / "cache", run, config, resume=resume, report=report)
+        weights = run_training(cohort / "cache", run, config, resume=resume, report=report, init=init)
     typer.echo(f"weights: {weights}")
 
 
@@ -87,16 +94,14 @@ def evaluate(
     steps: Annotated[int | None, typer.Option(help="network evaluations; the bundle's own by default")] = None,
     sampler: Annotated[str | None, typer.Option(help=", ".join(get_args(SamplerName)))] = None,
     guidance_scale: float | None = None,
+    noise: Annotated[bool | None, typer.Option(help="of a direct editor: with the target's noise")] = None,
     pairs_per_woman: int = 4,
 ) -> None:
     """Measure a bundle on held-out women."""
     pipeline = load_pipeline(bundle, device="cuda" if torch.cuda.is_available() else "cpu")
-    setup = pipeline.editor.setup
-    settings = Settings(
-        sampler or setup.sampler,  # type: ignore[arg-type]
-        steps or setup.steps,
-        setup.guidance_scale if guidance_scale is None else guidance_scale,
-    )
+    options = Options(sampler=sampler, steps=steps, guidance_scale=guidance_scale, noise=noise)  # type: ignore[arg-type]
+    pipeline.editor.check(options)
+    settings = Settings.of(options, pipeline.editor.setup)
     report = evaluate_bundle(
         pipeline,
         open_cache(cohort / "cache"),
@@ -113,26 +118,27 @@ def evaluate(
 @app.command()
 def pack(
     folder: Annotated[Path, typer.Argument(help="new bundle folder")],
-    denoiser: Annotated[Path, typer.Option(help="run folder")],
+    editor: Annotated[Path, typer.Option(help="run folder")],
     predictor: Annotated[Path, typer.Option(help="run folder")],
     segmenter: Annotated[Path, typer.Option(help="run folder")],
     version: str = "0.1.0",
-    description: str = "Counterfactual denoiser, parameter predictor and tissue segmenter",
+    description: str = "Counterfactual editor, parameter predictor and tissue segmenter",
     training_data: Annotated[
         str | None, typer.Option(help="what was seen; needed unless all of it is synthetic")
     ] = None,
     metrics: Annotated[Path | None, typer.Option(help="report of the evaluate command")] = None,
-    steps: Annotated[int | None, typer.Option(help="network evaluations per slice")] = None,
-    guidance_scale: float | None = None,
+    steps: Annotated[int | None, typer.Option(help="of the paper's method: network evaluations per slice")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="of the paper's method")] = None,
+    noise: Annotated[bool | None, typer.Option(help="of a direct editor: results show the target's noise")] = None,
 ) -> None:
     """Pack three finished runs as a bundle."""
-    own = PAPER_SAMPLING if read_record(denoiser).layout == "paper" else Sampling()
-    scale = own.guidance_scale if guidance_scale is None else guidance_scale
+    own = PAPER if (read_record(editor).method or {}).get("method") == "sdedit" else DIRECT
+    asked = {"steps": steps, "guidance_scale": guidance_scale, "noise": noise}
     pack_bundle(
         folder,
         Card(folder.name, version, description, datetime.now(UTC).date().isoformat(), training_data),
-        {"denoiser": denoiser, "predictor": predictor, "segmenter": segmenter},
-        replace(own, steps=steps or own.steps, guidance_scale=scale),
+        {"editor": editor, "predictor": predictor, "segmenter": segmenter},
+        {**own, **{name: value for name, value in asked.items() if value is not None}},
         metrics=json.loads(metrics.read_text(encoding="utf-8")) if metrics else {},
         licence_file=LICENCE,
     )

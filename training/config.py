@@ -1,14 +1,15 @@
 """What a training run is: one frozen record, its presets, and its JSON beside the weights.
 
 ``paper`` repeats section 3.1 of the paper (its "Adam" builds AdamW in the authors' code, so AdamW it is); ``default``
-is what the shipped weights were trained with; ``smoke`` ends in minutes on two cores, to try the commands out.
+is ours (docs/reports/phantom-v1.md says how the shipped weights were made); ``smoke`` ends in minutes on two cores, to
+try the commands out.
 """
 
 from dataclasses import asdict, dataclass, replace
 from math import cos, pi
 from typing import Any, Literal
 
-ModelName = Literal["predictor", "denoiser", "segmenter"]
+ModelName = Literal["predictor", "editor", "segmenter"]
 PresetName = Literal["paper", "default", "smoke"]
 
 
@@ -29,6 +30,7 @@ class TrainConfig:
     """A run; ``epochs`` (with one phase) overrides the phase's steps once the cohort's size is known.
 
     ``clip`` bounds the norm of the gradient, ``mirror`` flips slices left-right at random; the paper does neither.
+    ``bfloat16`` forms products in 16 bits while weights, sums and losses stay in 32.
     """
 
     model: ModelName
@@ -41,6 +43,7 @@ class TrainConfig:
     ema: float | None = None
     clip: float | None = 1.0
     mirror: bool = True
+    bfloat16: bool = False
     seed: int = 0
     checkpoint_every: int = 200
 
@@ -77,6 +80,7 @@ def from_json(data: dict) -> TrainConfig:
 
 _WHOLE = 0  # steps come from epochs
 _PLAIN: dict[str, Any] = {"clip": None, "mirror": False}
+_OURS: dict[str, Any] = {"bfloat16": True}
 PRESETS: dict[tuple[ModelName, PresetName], TrainConfig] = {
     (c.model, c.preset): c
     for c in (
@@ -86,7 +90,7 @@ PRESETS: dict[tuple[ModelName, PresetName], TrainConfig] = {
         ),
         # paper, 2.2: batch 32, 15 epochs, 1e-4, weight decay 1e-3, conditional dropout 15 %
         TrainConfig(
-            "denoiser",
+            "editor",
             "paper",
             "paper",
             (Phase(_WHOLE, 32, 1e-4),),
@@ -100,22 +104,35 @@ PRESETS: dict[tuple[ModelName, PresetName], TrainConfig] = {
             "segmenter", "paper", "paper", (Phase(_WHOLE, 256, 2e-3),), epochs=100, weight_decay=1e-3, **_PLAIN
         ),
         TrainConfig(
-            "predictor", "default", "default", (Phase(1500, 32, 2e-3, None, 0.01),), weight_decay=1e-3, ema=0.995
-        ),
-        TrainConfig(
-            "denoiser",
+            "predictor",
             "default",
             "default",
-            (Phase(1700, 32, 2e-3, 64, 0.2), Phase(200, 16, 6e-4, 112, 0.3), Phase(100, 6, 3e-4, None, 0.02)),
-            weight_decay=1e-4,
-            condition_dropout=0.15,
+            (Phase(1500, 32, 2e-3, None, 0.01),),
+            weight_decay=1e-3,
             ema=0.995,
+            **_OURS,
         ),
         TrainConfig(
-            "segmenter", "default", "default", (Phase(800, 16, 2e-3, None, 0.02),), weight_decay=1e-3, ema=0.995
+            "editor",
+            "default",
+            "default",
+            (Phase(6000, 16, 1.5e-3, 112, 0.3), Phase(2500, 8, 6e-4, None, 0.02)),
+            weight_decay=1e-4,
+            condition_dropout=0.1,
+            ema=0.995,
+            **_OURS,
+        ),
+        TrainConfig(
+            "segmenter",
+            "default",
+            "default",
+            (Phase(800, 16, 2e-3, None, 0.02),),
+            weight_decay=1e-3,
+            ema=0.995,
+            **_OURS,
         ),
         TrainConfig("predictor", "smoke", "default", (Phase(60, 16, 1e-3, 112),), ema=0.9),
-        TrainConfig("denoiser", "smoke", "default", (Phase(60, 8, 1e-3, 64),), condition_dropout=0.15, ema=0.9),
+        TrainConfig("editor", "smoke", "default", (Phase(60, 8, 1e-3, 64),), condition_dropout=0.1, ema=0.9),
         TrainConfig("segmenter", "smoke", "default", (Phase(60, 16, 2e-3, 112),), ema=0.9),
     )
 }

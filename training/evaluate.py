@@ -5,6 +5,7 @@ Figures with ``_ci_low`` and ``_ci_high`` beside them are means over women (a wo
 Squared errors are in the squared unit of the parameter.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ def evaluate(
     pairs_per_woman: int = 4,
     tracked: Callable[[Iterable, str], Iterable] = lambda items, _: items,
 ) -> dict[str, Figures]:
-    """Figures of predictor, segmenter and denoiser on one split, or on all of a cohort that nothing was trained on.
+    """Figures of predictor, segmenter and editor on one split, or on all of a cohort that nothing was trained on.
 
     Raises
     ------
@@ -57,8 +58,8 @@ def evaluate(
     return {
         "cohort": {"split": split, "women": len({r.woman for r in rows}), "slices": len(rows), "pairs": len(pairs)},
         "predictor": evaluate_predictor(pipeline, cache, rows),
-        "segmenter": evaluate_segmenter(pipeline, cache, rows),
-        "denoiser": evaluate_denoiser(pipeline, cache, pairs, settings, tracked),
+        "segmenter": evaluate_segmenter(pipeline, cache, [row for row in rows if row.masked]),
+        "editor": evaluate_editor(pipeline, cache, pairs, settings, tracked),
     }
 
 
@@ -114,52 +115,82 @@ def evaluate_segmenter(pipeline: Pipeline, cache: SliceCache, rows: Sequence[Row
     }
 
 
-def evaluate_denoiser(
+def evaluate_editor(
     pipeline: Pipeline,
     cache: SliceCache,
     pairs: Sequence[Pair],
     settings: Settings,
     tracked: Callable[[Iterable, str], Iterable] = lambda items, _: items,
 ) -> Figures:
-    """Gap closed and its ceiling, contrast transfer, effectiveness, anatomy and composition of counterfactuals."""
+    """Gap closed and its ceiling, contrast transfer, effectiveness, anatomy and composition of counterfactuals.
+
+    The gap is also split by what the pair changed (``changes``), and given as a ratio of sums over all pairs
+    (``_pooled``), in which pairs that hardly differ have little say.
+    """
     per_woman: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     pooled = defaultdict(list)
+    seconds = 0.0
     for batch in tracked(_batched(pairs), "batches of pairs"):
         source, target, clean, labels = _pair_tensors(cache, batch)
+        started = time.monotonic()
         edited = _edit(pipeline, batch, source, [p.target.iap for p in batch], settings)
+        seconds += time.monotonic() - started
         same = _edit(pipeline, batch, source, [p.source.iap for p in batch], settings)
         breast = labels > 0
-        truth = labels[:, 0]
-        figures = {
-            "gap_closed": gap_closed(edited, clean, source, breast),
-            "gap_ceiling": gap_closed(target, clean, source, breast),
-            "ssim_to_source": ssim(edited, source),
-            "ssim_to_target": ssim(edited, target),
-            "ssim_source_to_target": ssim(source, target),
-            "composition_error": _inside((same - source).abs(), breast),
-            "noise_level": _inside((target - clean).abs(), breast),
-            "dice_counterfactual": _breast_dice(pipeline, edited, truth),
-            "dice_true_target": _breast_dice(pipeline, target, truth),
-        }
+        figures = _batch_figures(pipeline, (source, target, clean, edited, same), labels)
         for name, values in figures.items():
             for pair, value in zip(batch, values.tolist(), strict=True):
                 per_woman[name][pair.source.woman].append(value)
+                if name in ("gap_closed", "gap_ceiling"):
+                    for change in changes(pair):
+                        per_woman[f"{name}_{change}"][pair.source.woman].append(value)
         for name, part in (("source", source), ("clean", clean), ("edited", edited), ("labels", labels)):
             pooled[name].append(part)
+        pooled["left"] += _inside((edited - clean).abs(), breast).tolist()
+        pooled["gap"] += _inside((source - clean).abs(), breast).tolist()
         _count_hits(pipeline, edited, batch, pooled)
-    result: Figures = {
-        "sampler": settings.sampler,
-        "steps": settings.steps,
-        "guidance_scale": settings.guidance_scale,
-    }
+    result: Figures = {**settings.record(pipeline.editor.setup), "seconds_per_slice": seconds / max(len(pairs), 1)}
     for name, women in per_woman.items():
         result |= _with_interval(name, np.array([np.nanmean(values) for values in women.values()]))
+    result["gap_closed_pooled"] = 1 - float(np.sum(pooled["left"]) / np.sum(pooled["gap"]))
     source, clean, edited, labels = (torch.cat(pooled[n]) for n in ("source", "clean", "edited", "labels"))
     for i, name in enumerate(CLASSES[1:], start=1):
         result[f"contrast_transfer_{name}"] = float(contrast_transfer(edited, source, clean, labels == i))
     for keyword in sorted(key for key in pooled if key.startswith("hit_")):
         result[f"effectiveness_changed_{keyword.removeprefix('hit_')}"] = float(np.mean(pooled[keyword]))
     return result
+
+
+def changes(pair: Pair) -> list[str]:
+    """What sets the two members of a pair apart: the vendor, the field within a vendor, or just one number."""
+    before, after = pair.source.iap, pair.target.iap
+    changed = {k for k in before.keys() | after.keys() if before.get(k) != after.get(k)}
+    if "Manufacturer" in changed:
+        return ["other_vendor"]
+    names = ["same_vendor"]
+    if "MagneticFieldStrength" in changed:
+        names.append("other_field")
+    if len(changed) == 1:
+        names.append("single_parameter")
+    return names
+
+
+def _batch_figures(pipeline: Pipeline, images: tuple[Tensor, ...], labels: Tensor) -> dict[str, Tensor]:
+    """Per pair (B,); ``images`` are source, target, noiseless target, counterfactual, and the edit to the source's own
+    parameters."""
+    source, target, clean, edited, same = images
+    breast, truth = labels > 0, labels[:, 0]
+    return {
+        "gap_closed": gap_closed(edited, clean, source, breast),
+        "gap_ceiling": gap_closed(target, clean, source, breast),
+        "ssim_to_source": ssim(edited, source),
+        "ssim_to_target": ssim(edited, target),
+        "ssim_source_to_target": ssim(source, target),
+        "composition_error": _inside((same - source).abs(), breast),
+        "noise_level": _inside((target - clean).abs(), breast),
+        "dice_counterfactual": _breast_dice(pipeline, edited, truth),
+        "dice_true_target": _breast_dice(pipeline, target, truth),
+    }
 
 
 def _count_hits(pipeline: Pipeline, edited: Tensor, batch: Sequence[Pair], pooled: dict[str, list]) -> None:
@@ -174,7 +205,8 @@ def _count_hits(pipeline: Pipeline, edited: Tensor, batch: Sequence[Pair], poole
 
 def _edit(pipeline: Pipeline, batch: Sequence[Pair], source: Tensor, targets: list, settings: Settings) -> Tensor:
     seeds = [pair.source.index * 100_003 + pair.target.index for pair in batch]
-    return pipeline.editor.edit(source.to(pipeline.device), targets, seeds, settings).cpu()
+    sources = [pair.source.iap for pair in batch]
+    return pipeline.editor.edit(source.to(pipeline.device), targets, seeds, settings, sources=sources).cpu()
 
 
 def _labels(pipeline: Pipeline, images: Tensor) -> Tensor:

@@ -47,7 +47,8 @@ def train(
         for step in range(done, config.steps):
             number, _, optimizer.param_groups[0]["lr"] = config.phase_at(step)
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-            loss = objective(model, _to(batches(number, step), device), generator)
+            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=config.bfloat16):
+                loss = objective(model, _to(batches(number, step), device), generator)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if config.clip is not None:
@@ -92,5 +93,4 @@ def open_run(folder: Path, config: TrainConfig, *, resume: bool) -> None:
 
 
 def _to(batch: Batch, device: str) -> Batch:
-    target, condition, source, labels = batch
-    return Batch(target.to(device), condition.to(device), source.to(device), labels.to(device))
+    return Batch._make(part.to(device) for part in batch)

@@ -27,10 +27,13 @@ def model_card(
     lines = [f"# {title}", "", description, "", f"**{training_data}**", ""]
     lines += [f"Research use only; not for diagnosis. Licence: {licence}.", "", "## Networks", ""]
     lines += [
-        "| network | preset | parameters | steps | training cohort (sha256 of its manifest) |",
-        "|---|---|---|---|---|",
+        "| network | preset | parameters | steps | training cohort (sha256 of its manifest) | started from weights |",
+        "|---|---|---|---|---|---|",
     ]
-    lines += [f"| {n} | {r.preset} | {r.parameters:,} | {r.steps} | {r.cohort[:16]} |" for n, r in records.items()]
+    lines += [
+        f"| {n} | {r.preset} | {r.parameters:,} | {r.steps} | {r.cohort[:16]} | {(r.started_from or 'none')[:16]} |"
+        for n, r in records.items()
+    ]
     lines.append("")
     for group, figures in metrics.items():
         lines += [f"## Measured: {group}", "", "| figure | value |", "|---|---|"]
@@ -60,13 +63,14 @@ def monai_metadata(version: str, description: str, records: Mapping[str, RunReco
         "intended_use": "Research only; not for diagnosis.",
         "network_data_format": _format(size, 1, {0: "image"}, {0: "background", 1: CLASSES[1], 2: CLASSES[2]}),
         "predictor_data_format": _format(size, 1, {0: "image"}, {0: "vector of the vocabulary"}),
-        "denoiser_data_format": _format(
-            size,
-            records["denoiser"].network["in_channels"],
-            {0: "noisy image", 1: "source image"},
-            {0: "what the parameterisation of the manifest says"},
-        ),
+        "editor_data_format": _format(size, 1, {0: "image"}, _answers(records["editor"])),
     }
+
+
+def _answers(editor: RunRecord) -> Mapping[int, str]:
+    if (editor.method or {}).get("method") == "direct":
+        return {0: "change of the image", 1: "standard deviation of its noise"}
+    return {0: "noise of the image"}
 
 
 def _format(size: int, channels: int, inputs: Mapping[int, str], outputs: Mapping[int, str]) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """One loss per network; each maps (network, batch, generator) to a scalar and owns no state."""
 
 from dataclasses import dataclass
+from math import pi
 
 import torch
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from reacquire.diffusion import NoiseSchedule, Parameterisation
+from reacquire.diffusion import NoiseSchedule
 from reacquire.iap import Categorical, Encoding
 from reacquire.networks import drop
 from training.batches import Batch
@@ -15,8 +16,13 @@ from training.cache import Row
 
 CLASS_WEIGHT_CAP = 3.0  # of the default preset; the paper's has none
 BREAST_WEIGHT = 3.0  # a pixel of the breast counts as four of the rest: that is where counterfactuals are judged
-NULL_SHARE = 0.1  # of the batch knows nothing of its target: the unconditional branch of guidance
-START_SHARE = 0.5  # of the batch is trained at the very level where sampling starts
+BREAST_FLOOR = 0.03  # added to a pair's gap before it divides the error: pairs that hardly differ must not rule
+OUTSIDE_WEIGHT = 2.0  # of the mean error over the whole slice
+UNKNOWN_SOURCE = 0.1  # of the batch is edited without any word on how the source was acquired
+NOISE_WEIGHT = 0.05  # of the likelihood of the noise level
+# Mean of |noise| over its standard deviation: of a Gaussian, and of a Rayleigh variable, which noise is in air.
+GAUSSIAN_MEAN = (2 / pi) ** 0.5
+RAYLEIGH_MEAN = (pi / 2) ** 0.5
 
 
 @dataclass(frozen=True)
@@ -35,37 +41,45 @@ class PaperDenoising:
 
 
 @dataclass(frozen=True)
-class PairedDenoising:
-    """Denoising of the target beside its source, at levels spread evenly in log-SNR from ``start`` to 0.
+class DirectEditing:
+    """Absolute error of the edited slice against the noiseless target, and the likelihood of the target's noise.
 
-    Each parameter is dropped on its own, so that any subset can be asked for, and now and then all of them.
+    Inside the breast the error counts in units of the gap between source and target, as the measure that the editor is
+    judged by (``reacquire.metrics.gap_closed``). Parameters are dropped one by one on both sides, so that any subset
+    may be unknown.
     """
 
-    schedule: NoiseSchedule
-    parameterisation: Parameterisation
-    start: int
     dropout: float
 
     def __call__(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        x0, source = batch.target, batch.source
-        t = self._timesteps(len(x0), generator)
-        z = torch.randn(x0.shape, generator=generator).to(x0)
-        x_t = self.schedule.q_sample(x0, t, z)
-        level = self.schedule.levels(t, x0)
-        condition = drop(batch.condition, self.dropout, generator, "independent")
-        condition = drop(condition, NULL_SHARE, generator, "whole")
-        inputs = self.parameterisation.network_input(x_t, level, source).contiguous(memory_format=torch.channels_last)
-        output = network(inputs, t.to(x0.device), condition)
-        error = (output - self.parameterisation.target(x0, x_t, level, source)) ** 2
-        weight = 1 + BREAST_WEIGHT * (batch.labels[:, None] > 0)
-        return (error * weight).sum() / weight.sum()
+        known = drop(batch.source_condition, self.dropout, generator, "independent")
+        known = drop(known, UNKNOWN_SOURCE, generator, "whole")
+        target = drop(batch.condition, self.dropout, generator, "independent")
+        change, level = network(batch.source, known, target).chunk(2, dim=1)
+        error = (batch.source + change - batch.truth).abs()
+        breast = batch.labels[:, None] > 0
+        gap = _inside((batch.source - batch.truth).abs(), breast) + BREAST_FLOOR
+        return (
+            (_inside(error, breast) / gap).mean()
+            + OUTSIDE_WEIGHT * error.mean()
+            + NOISE_WEIGHT * noise_likelihood(batch.target, batch.truth, level)
+        )
 
-    def _timesteps(self, count: int, generator: torch.Generator) -> Tensor:
-        log_snr = self.schedule.log_snr[: self.start + 1].flip(0)  # ascending
-        wanted = log_snr[0] + torch.rand(count, generator=generator, dtype=log_snr.dtype) * (log_snr[-1] - log_snr[0])
-        t = self.start - torch.searchsorted(log_snr, wanted).clamp(max=self.start)
-        at_start = torch.rand(count, generator=generator) < START_SHARE
-        return torch.where(at_start, torch.full_like(t, self.start), t)
+
+def noise_likelihood(noisy: Tensor, truth: Tensor, level: Tensor) -> Tensor:
+    """Negative Laplace log-likelihood of |noisy - truth| under noise of standard deviation ``level``, all (B, 1, S, S).
+
+    Its optimum is where the expected |noise| is met; in air, where nothing but noise is seen, that of a Rayleigh
+    variable counts.
+    """
+    signal = truth - truth.amin((1, 2, 3), keepdim=True)
+    mean = torch.where(signal > 2 * level.detach(), GAUSSIAN_MEAN, RAYLEIGH_MEAN) * level.clamp(min=1e-5)
+    return ((noisy - truth).abs() / mean + mean.log()).mean()
+
+
+def _inside(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean inside the mask per item (B,); 0 where the mask is empty."""
+    return (values * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp(min=1)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from reacquire.bundles.manifest import MANIFEST_NAME, DiffusionSetup, Manifest, NetworkEntry, file_sha256
+from reacquire.bundles.manifest import FORMAT, MANIFEST_NAME, Manifest, NetworkEntry, file_sha256
 from reacquire.iap import Encoding, load_vocabulary
 from reacquire.imaging import Preprocessing
 from training.model_card import model_card, monai_metadata
 from training.record import RunRecord, read_record, unseen_categories
 
-MODELS = ("denoiser", "predictor", "segmenter")
+MODELS = ("editor", "predictor", "segmenter")
 SIMULATED = (
     "Trained on simulated women of the Reacquire phantom only; no patient data was seen, and nothing is claimed about "
     "real patients."
@@ -38,26 +38,21 @@ class Card:
     licence: str = "Apache-2.0"
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """The bundle's own values of what a user may leave open."""
-
-    sampler: str = "ddim"
-    steps: int = 3  # one to three closed most of the gap on validation women; more cost time only
-    guidance_scale: float = 1.0
-    eta: float = 1.0
+# The bundle's own values of what a user may leave open, by method
+DIRECT: dict[str, Any] = {"noise": True}
+PAPER: dict[str, Any] = {"sampler": "ancestral", "steps": 50, "guidance_scale": 3.0}  # sections 2.2 and 4 of the paper
 
 
 def pack_bundle(
     folder: Path,
     card: Card,
     runs: Mapping[str, Path],
-    sampling: Sampling,
+    defaults: Mapping[str, Any],
     *,
     metrics: Mapping[str, Mapping[str, Any]],
     licence_file: Path,
 ) -> Manifest:
-    """Write a bundle from one finished run each for ``denoiser``, ``predictor`` and ``segmenter``.
+    """Write a bundle from one finished run each for ``editor``, ``predictor`` and ``segmenter``.
 
     Raises
     ------
@@ -82,12 +77,13 @@ def pack_bundle(
     _write_json(folder / "configs" / "metadata.json", monai_metadata(card.version, card.description, records))
     manifest = Manifest.model_validate(
         {
-            "format": "reacquire-bundle/1",
+            "format": FORMAT,
             **asdict(card),
             "training_data": training_data,
             "patient_data": not all(record.synthetic for record in records.values()),
-            **_pins(records, sampling),
+            **_pins(records, defaults),
             "networks": networks,
+            "trained_on": records["editor"].scanners,
             "metrics": metrics,
             "files": {
                 p.relative_to(folder).as_posix(): file_sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()
@@ -100,10 +96,10 @@ def pack_bundle(
 
 def _check_agreement(records: Mapping[str, RunRecord]) -> None:
     for fact in ("vocabulary", "preprocessing"):
-        if any(getattr(record, fact) != getattr(records["denoiser"], fact) for record in records.values()):
+        if any(getattr(record, fact) != getattr(records["editor"], fact) for record in records.values()):
             raise ValueError(f"the runs were trained with different editions of the {fact}")
-    if records["denoiser"].layout != records["predictor"].layout:
-        raise ValueError("denoiser and predictor were trained with vectors of different layouts")
+    if records["editor"].layout != records["predictor"].layout:
+        raise ValueError("editor and predictor were trained with vectors of different layouts")
     for name, record in records.items():
         if record.model != name:
             raise ValueError(f"the run given as {name} trained a {record.model}")
@@ -118,25 +114,25 @@ def _training_data(card: Card, records: Mapping[str, RunRecord]) -> str:
     return SIMULATED
 
 
-def _pins(records: Mapping[str, RunRecord], sampling: Sampling) -> dict[str, Any]:
-    """Vocabulary, preprocessing and diffusion of the manifest, as the runs recorded them."""
-    denoiser, predictor = records["denoiser"], records["predictor"]
-    if denoiser.diffusion is None:
-        raise ValueError("the denoiser's record says nothing of its diffusion")
+def _pins(records: Mapping[str, RunRecord], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Vocabulary, preprocessing and method of the manifest, as the runs recorded them."""
+    editor, predictor = records["editor"], records["predictor"]
+    if editor.method is None:
+        raise ValueError("the editor's record says nothing of its method")
     vocabulary = load_vocabulary()
-    if denoiser.vocabulary != vocabulary.sha256:
+    if editor.vocabulary != vocabulary.sha256:
         raise ValueError(f"the runs were trained with another edition of the vocabulary than {vocabulary.name}")
-    preprocessing = Preprocessing.from_dict(denoiser.preprocessing)
-    encoding = Encoding(vocabulary, "paper" if denoiser.layout == "paper" else "default")
+    preprocessing = Preprocessing.from_dict(editor.preprocessing)
+    encoding = Encoding(vocabulary, "paper" if editor.layout == "paper" else "default")
     return {
         "vocabulary": {
             "name": vocabulary.name,
             "sha256": vocabulary.sha256,
             "layout": encoding.layout,
-            "unseen": unseen_categories(encoding, denoiser.seen, predictor.seen),
+            "unseen": unseen_categories(encoding, editor.seen, predictor.seen),
         },
         "preprocessing": {"parameters": preprocessing.to_dict(), "sha256": preprocessing.sha256},
-        "diffusion": DiffusionSetup.model_validate({**asdict(denoiser.diffusion), **asdict(sampling)}),
+        "editing": {**editor.method, **defaults},
     }
 
 

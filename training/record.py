@@ -1,9 +1,9 @@
 """What a finished run says about itself: the facts that a bundle must pin, taken from what was used in training."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,6 @@ from reacquire.iap import Categorical, Encoding
 from training.cache import SliceCache
 
 NAME = "network.json"
-
-
-@dataclass(frozen=True)
-class DiffusionRecord:
-    """How a denoiser was trained: the fields of ``reacquire.bundles.manifest.DiffusionSetup`` that training decides."""
-
-    method: str
-    schedule: str
-    timesteps: int
-    spread: float | None
-    start: int
 
 
 @dataclass(frozen=True)
@@ -36,7 +25,9 @@ class RunRecord:
     cohort : sha256 of the cohort's manifest
     synthetic : whether every one of those slices is marked as synthetic
     seen : training slices by keyword and category
-    diffusion : of a denoiser
+    method : of an editor, the fields of its setup in ``reacquire.bundles.manifest`` that training decides
+    scanners : the training slices' combinations of categories with the range of each number, see ``count_scanners``
+    started_from : sha256 of the weights file that training started from, None for fresh weights
     """
 
     model: str
@@ -51,7 +42,9 @@ class RunRecord:
     cohort: str
     synthetic: bool
     seen: dict[str, dict[str, int]]
-    diffusion: DiffusionRecord | None
+    method: dict[str, Any] | None
+    started_from: str | None = None
+    scanners: list[dict[str, Any]] = field(default_factory=list)
 
 
 def count_seen(cache: SliceCache, encoding: Encoding) -> dict[str, dict[str, int]]:
@@ -63,6 +56,25 @@ def count_seen(cache: SliceCache, encoding: Encoding) -> dict[str, dict[str, int
             found = Counter(row.iap.get(parameter.keyword) for row in rows)
             counts[parameter.keyword] = {str(c): found[c] for c in parameter.categories}
     return counts
+
+
+def count_scanners(cache: SliceCache, encoding: Encoding) -> list[dict[str, Any]]:
+    """Fields of ``reacquire.bundles.manifest.TrainedScanner`` for every combination that training saw in full."""
+    kinds = {p.keyword: isinstance(p, Categorical) for p in encoding.parameters}
+    numbers: dict[tuple, list[dict]] = defaultdict(list)
+    for row in cache.split("train"):
+        if kinds.keys() <= row.iap.keys():
+            numbers[tuple(row.iap[k] for k, named in kinds.items() if named)].append(row.iap)
+    names = [k for k, named in kinds.items() if named]
+    return [
+        {
+            "categories": dict(zip(names, values, strict=True)),
+            "ranges": {
+                k: [min(iap[k] for iap in iaps), max(iap[k] for iap in iaps)] for k, named in kinds.items() if not named
+            },
+        }
+        for values, iaps in sorted(numbers.items(), key=lambda item: tuple(map(str, item[0])))
+    ]
 
 
 def unseen_categories(encoding: Encoding, *seen: Mapping[str, Mapping[str, int]]) -> dict[str, list[str | float]]:
@@ -89,5 +101,4 @@ def read_record(run: Path) -> RunRecord:
         When the run has not finished.
     """
     data = json.loads((run / NAME).read_text(encoding="utf-8"))
-    diffusion = DiffusionRecord(**data.pop("diffusion")) if data["diffusion"] else data.pop("diffusion")
-    return RunRecord(**data, diffusion=diffusion)
+    return RunRecord(**data)

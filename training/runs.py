@@ -9,37 +9,39 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from reacquire.diffusion import NoiseSchedule, SourceResidual
+from reacquire.bundles.manifest import file_sha256
+from reacquire.diffusion import NoiseSchedule
 from reacquire.iap import Encoding, load_vocabulary
 from reacquire.networks import (
     DENOISERS,
+    EDITORS,
     PREDICTORS,
     SEGMENTERS,
     build_denoiser,
+    build_editor,
     build_predictor,
     build_segmenter,
     parameter_count,
 )
 from training.batches import Batch, Batches
-from training.cache import SliceCache, open_cache
+from training.cache import Row, SliceCache, open_cache
 from training.config import TrainConfig
 from training.loop import Objective, Report, open_run, train
 from training.objectives import (
     CLASS_WEIGHT_CAP,
-    PairedDenoising,
+    DirectEditing,
     PaperDenoising,
     Prediction,
     Segmentation,
     class_weights,
 )
-from training.record import DiffusionRecord, RunRecord, count_seen, write_record
+from training.record import RunRecord, count_scanners, count_seen, write_record
 
-SPREAD = 0.2  # sd of target - source inside the breast, normalised units, over pairs of the training split
 PAPER_START = 49  # the first index that the authors' loop denoises at (docs/paper.md row 3)
-START = 600  # sigma = 1.4 alpha: x_t then has a fiftieth of the say that the source has (SourceResidual)
+ITSELF = 0.1  # share of the editor's batch whose source is the target under its own parameters: nothing may change
 
 
 def encoding_of(config: TrainConfig) -> Encoding:
@@ -51,8 +53,10 @@ def build_network(config: TrainConfig) -> tuple[nn.Module, dict[str, Any]]:
     """(fresh network with weights drawn from the run's seed, its configuration as a plain dict)."""
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        if config.model == "denoiser":
-            return build_denoiser(DENOISERS[config.network]), DENOISERS[config.network].to_dict()
+        if config.model == "editor" and config.network == "paper":
+            return build_denoiser(DENOISERS["paper"]), DENOISERS["paper"].to_dict()
+        if config.model == "editor":
+            return build_editor(EDITORS[config.network]), EDITORS[config.network].to_dict()
         if config.model == "predictor":
             return build_predictor(PREDICTORS[config.network]), PREDICTORS[config.network].to_dict()
         return build_segmenter(SEGMENTERS[config.network]), SEGMENTERS[config.network].to_dict()
@@ -68,33 +72,52 @@ def objective_of(config: TrainConfig, cache: SliceCache) -> Objective:
         return Prediction(encoding, class_weights(cache.split("train"), encoding, cap=cap))
     if config.network == "paper":
         return PaperDenoising(NoiseSchedule.paper_cosine(), config.condition_dropout)
-    return PairedDenoising(NoiseSchedule.paper_cosine(), SourceResidual(SPREAD), START, config.condition_dropout)
+    return DirectEditing(config.condition_dropout)
+
+
+def training_rows(config: TrainConfig, cache: SliceCache) -> tuple[Row, ...]:
+    """The slices that a run learns from: all of the split, or for a segmenter those whose tissues are known."""
+    return cache.split("train", masked=config.model == "segmenter")
 
 
 def batches_of(config: TrainConfig, cache: SliceCache) -> list[Batches]:
     """One source of batches per phase."""
-    paired = config.model == "denoiser" and config.network == "default"
-    rows, encoding = cache.split("train"), encoding_of(config)
+    paired = config.model == "editor" and config.network == "default"
+    rows, encoding = training_rows(config, cache), encoding_of(config)
     return [
         Batches(
-            cache, rows, encoding, phase.batch_size, config.seed, size=phase.size, paired=paired, mirror=config.mirror
+            cache,
+            rows,
+            encoding,
+            phase.batch_size,
+            config.seed,
+            size=phase.size,
+            paired=paired,
+            itself=ITSELF if paired else 0.0,
+            mirror=config.mirror,
         )
         for phase in config.phases
     ]
 
 
-def run_training(cache_folder: Path, run: Path, config: TrainConfig, *, resume: bool, report: Report) -> Path:
-    """Train one network; returns the weights file.
+def run_training(
+    cache_folder: Path, run: Path, config: TrainConfig, *, resume: bool, report: Report, init: Path | None = None
+) -> Path:
+    """Train one network, from the weights file ``init`` where one is given; returns the weights file.
 
     Raises
     ------
     FileExistsError, ValueError
         As ``open_run``.
+    RuntimeError
+        When ``init`` holds other tensors than the network.
     """
     cache = open_cache(cache_folder)
-    config = config.sized(len(cache.split("train")))
+    config = config.sized(len(training_rows(config, cache)))
     open_run(run, config, resume=resume)
     network, network_config = build_network(config)
+    if init is not None:
+        network.load_state_dict(load_file(init))
     sources = batches_of(config, cache)
 
     def batch(phase: int, step: int) -> Batch:
@@ -104,11 +127,14 @@ def run_training(cache_folder: Path, run: Path, config: TrainConfig, *, resume: 
     kept = train(network, objective_of(config, cache), batch, config, run, device=device, report=report)
     weights = run / "weights.safetensors"
     save_file({k: v.detach().cpu().contiguous() for k, v in kept.state_dict().items()}, weights)
-    write_record(run, _record(config, cache, network_config, parameter_count(kept)))
+    started_from = None if init is None else file_sha256(init)
+    write_record(run, _record(config, cache, network_config, parameter_count(kept), started_from))
     return weights
 
 
-def _record(config: TrainConfig, cache: SliceCache, network: dict[str, Any], parameters: int) -> RunRecord:
+def _record(
+    config: TrainConfig, cache: SliceCache, network: dict[str, Any], parameters: int, started_from: str | None
+) -> RunRecord:
     encoding = encoding_of(config)
     return RunRecord(
         model=config.model,
@@ -123,15 +149,22 @@ def _record(config: TrainConfig, cache: SliceCache, network: dict[str, Any], par
         cohort=cache.cohort,
         synthetic=cache.synthetic,
         seen=count_seen(cache, encoding),
-        diffusion=_diffusion(config) if config.model == "denoiser" else None,
+        method=_method(config) if config.model == "editor" else None,
+        started_from=started_from,
+        scanners=count_scanners(cache, encoding) if config.model == "editor" else [],
     )
 
 
-def _diffusion(config: TrainConfig) -> DiffusionRecord:
+def _method(config: TrainConfig) -> dict[str, Any]:
+    if config.network != "paper":
+        return {"method": "direct"}
     schedule = NoiseSchedule.paper_cosine()
-    if config.network == "paper":
-        return DiffusionRecord("sdedit", schedule.name, schedule.timesteps, None, PAPER_START)
-    return DiffusionRecord("paired", schedule.name, schedule.timesteps, SPREAD, START)
+    return {
+        "method": "sdedit",
+        "schedule": schedule.name,
+        "timesteps": schedule.timesteps,
+        "start": PAPER_START,
+    }
 
 
 def with_overrides(config: TrainConfig, *, seed: int, steps: int | None) -> TrainConfig:

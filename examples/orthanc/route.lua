@@ -15,8 +15,9 @@
 -- Why the check: what Reacquire stores here becomes a stable series as well. The tags that Orthanc hands to
 -- OnStableSeries lack Synthetic Data (0008,001C), so they are read from an instance. Reacquire checks again by itself.
 --
--- If Reacquire cannot be reached, nothing is lost and Orthanc goes on: the log says "could NOT be announced" with
--- Orthanc's own identifier of the series, whose UIDs Orthanc Explorer shows. Announce it by hand, from anywhere:
+-- If Reacquire cannot be reached, Orthanc goes on: the log says "could NOT be announced" with Orthanc's own identifier
+-- of the series, whose UIDs Orthanc Explorer shows. It is announced with the next series that becomes stable, unless
+-- Orthanc was restarted before. Or announce it by hand, from anywhere:
 --   curl -H "Authorization: Bearer TOKEN" -H "Content-Type: application/json" \
 --        -d '{"site": "SITE", "study": "STUDY UID", "series": "SERIES UID"}' HOOK_URL
 
@@ -55,7 +56,7 @@ function AnnounceSeries(seriesId)
   local reason = reasonAgainst(reader(series['Instances'][1]))
   if reason ~= nil then
     print('Reacquire: series ' .. seriesId .. ' is left alone, ' .. reason)
-    return
+    return true
   end
   local body = DumpJson({
     site = SITE,
@@ -67,13 +68,26 @@ function AnnounceSeries(seriesId)
   local answer = HttpPost(HOOK_URL, body, headers)
   if answer == nil or answer == '' then  -- what Orthanc gives for no answer, and for any answer but 2xx
     print('Reacquire: series ' .. seriesId .. ' could NOT be announced')
-  else
-    print('Reacquire: series ' .. seriesId .. ' was announced')
+    return false
   end
+  print('Reacquire: series ' .. seriesId .. ' was announced')
+  return true
+end
+
+-- Series that Reacquire has not been told of. Orthanc waits meanwhile, so one that fails ends the round and goes last.
+local waiting, MOST_WAITING = {}, 10000
+
+local function settled(seriesId)
+  -- An error in a script must not stop Orthanc from storing; that a series was deleted meanwhile is one.
+  local ok, told = pcall(AnnounceSeries, seriesId)
+  if not ok then print('Reacquire: series ' .. seriesId .. ' could NOT be announced: ' .. tostring(told)) end
+  if ok and not told and #waiting < MOST_WAITING then table.insert(waiting, seriesId) end
+  return told or not ok
 end
 
 function OnStableSeries(seriesId, tags, metadata)
-  -- An error in a script must not stop Orthanc from storing.
-  local ok, problem = pcall(AnnounceSeries, seriesId)
-  if not ok then print('Reacquire: series ' .. seriesId .. ' could NOT be announced: ' .. tostring(problem)) end
+  local earlier = #waiting
+  while settled(seriesId) and earlier > 0 do
+    seriesId, earlier = table.remove(waiting, 1), earlier - 1
+  end
 end

@@ -18,9 +18,11 @@ from reacquire.iap import Encoding, load_vocabulary
 from reacquire.imaging import Preprocessing
 from reacquire.networks import (
     DenoiserConfig,
+    DirectConfig,
     PredictorConfig,
     SegmenterConfig,
     build_denoiser,
+    build_editor,
     build_predictor,
     build_segmenter,
     parameter_count,
@@ -33,7 +35,7 @@ class LoadedBundle(NamedTuple):
     info: BundleInfo
     encoding: Encoding
     preprocessing: Preprocessing
-    denoiser: nn.Module
+    editor: nn.Module
     predictor: nn.Module
     segmenter: nn.Module
 
@@ -50,14 +52,14 @@ def load_bundle(folder: Path, *, device: str = "cpu") -> LoadedBundle:
     manifest = info.manifest
     networks = manifest.networks
     encoding = _encoding(manifest)
-    denoiser = _config(DenoiserConfig, networks.denoiser)
     predictor = _config(PredictorConfig, networks.predictor)
-    _check_widths(manifest, encoding, denoiser, predictor)
+    if predictor.outputs != encoding.width:
+        raise BundleError(f"{networks.predictor.file} gives vectors of another layout than {encoding.layout}")
     return LoadedBundle(
         info,
         encoding,
         _preprocessing(manifest),
-        _fill(build_denoiser(denoiser), folder, networks.denoiser, device),
+        _fill(_editor(manifest, encoding), folder, networks.editor, device),
         _fill(build_predictor(predictor), folder, networks.predictor, device),
         _fill(build_segmenter(_config(SegmenterConfig, networks.segmenter)), folder, networks.segmenter, device),
     )
@@ -77,17 +79,17 @@ def _preprocessing(manifest: Manifest) -> Preprocessing:
     return preprocessing
 
 
-def _check_widths(manifest: Manifest, encoding: Encoding, denoiser: DenoiserConfig, predictor: PredictorConfig) -> None:
-    """Networks that read or write vectors must do so in the bundle's own layout."""
-    if denoiser.parameter_widths != tuple(p.width for p in encoding.parameters):
-        raise BundleError(f"{manifest.networks.denoiser.file} takes vectors of another layout than {encoding.layout}")
-    if predictor.outputs != encoding.width:
-        raise BundleError(f"{manifest.networks.predictor.file} gives vectors of another layout than {encoding.layout}")
-    if (manifest.diffusion.method == "paired") != (denoiser.in_channels == 2):
-        raise BundleError(f"{manifest.networks.denoiser.file} is not a denoiser for {manifest.diffusion.method}")
+def _editor(manifest: Manifest, encoding: Encoding) -> nn.Module:
+    """The network of the bundle's method, with fresh weights; it must take vectors of the bundle's own layout."""
+    entry = manifest.networks.editor
+    direct = manifest.editing.method == "direct"
+    config: DirectConfig | DenoiserConfig = _config(DirectConfig, entry) if direct else _config(DenoiserConfig, entry)
+    if config.parameter_widths != tuple(p.width for p in encoding.parameters):
+        raise BundleError(f"{entry.file} takes vectors of another layout than {encoding.layout}")
+    return build_editor(config) if isinstance(config, DirectConfig) else build_denoiser(config)
 
 
-C = TypeVar("C", DenoiserConfig, PredictorConfig, SegmenterConfig)
+C = TypeVar("C", DirectConfig, DenoiserConfig, PredictorConfig, SegmenterConfig)
 
 
 def _config(kind: type[C], entry: NetworkEntry) -> C:

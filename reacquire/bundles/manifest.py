@@ -5,6 +5,7 @@ bundle; a file whose hash differs refuses to load. Torch-free: the API lists bun
 """
 
 import hashlib
+import json
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
@@ -14,6 +15,7 @@ from reacquire.errors import BundleError
 from reacquire.jobs.spec import SamplerName, Strict
 
 MANIFEST_NAME = "manifest.json"
+FORMAT = "reacquire-bundle/2"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Scalar = str | int | float | bool | None
 
@@ -37,18 +39,15 @@ class PreprocessingPin(Strict):
     sha256: Sha256
 
 
-class DiffusionSetup(Strict):
-    """How the denoiser was trained and how it is to be run.
+class SdeditSetup(Strict):
+    """A bundle whose network is the paper's denoiser, run as Algorithm 1 on the paper's schedule.
 
-    ``method`` is ``paired`` (a denoiser that sees the source slice and was trained with ``spread``, see
-    ``reacquire.diffusion.SourceResidual``) or ``sdedit`` (Algorithm 1 of the paper, on the paper's schedule). ``start``
-    is the first timestep of the reverse process.
+    ``start`` is the first timestep of the reverse process.
     """
 
-    method: Literal["paired", "sdedit"]
-    schedule: Literal["paper_cosine", "linear"]
-    timesteps: Annotated[int, Field(ge=2)] = 1000
-    spread: Annotated[float, Field(gt=0)] | None = None
+    method: Literal["sdedit"]
+    schedule: Literal["paper_cosine"]
+    timesteps: Literal[1000]
     sampler: SamplerName
     eta: Annotated[float, Field(ge=0, le=1)] = 1.0
     start: Annotated[int, Field(ge=1)]
@@ -56,14 +55,20 @@ class DiffusionSetup(Strict):
     guidance_scale: Annotated[float, Field(ge=0)]
 
     @model_validator(mode="after")
-    def _belongs_together(self) -> Self:
-        if (self.method == "paired") != (self.spread is not None):
-            raise ValueError("spread belongs to the method paired, which needs it")
-        if self.method == "sdedit" and (self.schedule, self.timesteps) != ("paper_cosine", 1000):
-            raise ValueError("the method sdedit runs on the paper's schedule of 1000 timesteps")
+    def _fits(self) -> Self:
         if not self.steps <= self.start + 1 <= self.timesteps:
             raise ValueError("start must lie in the schedule and leave room for the steps")
         return self
+
+
+class DirectSetup(Strict):
+    """A bundle whose network edits in one evaluation; ``noise`` says whether results get the target's noise."""
+
+    method: Literal["direct"]
+    noise: bool
+
+
+EditorSetup = SdeditSetup | DirectSetup
 
 
 class NetworkEntry(Strict):
@@ -76,15 +81,22 @@ class NetworkEntry(Strict):
 
 
 class Networks(Strict):
-    denoiser: NetworkEntry
+    editor: NetworkEntry
     predictor: NetworkEntry
     segmenter: NetworkEntry
+
+
+class TrainedScanner(Strict):
+    """One combination of categories of the editor's training slices, and the range of each number seen on it."""
+
+    categories: dict[str, str | float]
+    ranges: dict[str, tuple[float, float]]
 
 
 class Manifest(Strict):
     """The file ``manifest.json`` of a bundle."""
 
-    format: Literal["reacquire-bundle/1"]
+    format: Literal["reacquire-bundle/2"]
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
     version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
     description: str
@@ -94,8 +106,9 @@ class Manifest(Strict):
     patient_data: bool
     vocabulary: VocabularyPin
     preprocessing: PreprocessingPin
-    diffusion: DiffusionSetup
+    editing: Annotated[EditorSetup, Field(discriminator="method")]
     networks: Networks
+    trained_on: list[TrainedScanner] = Field(default_factory=list)
     metrics: dict[str, dict[str, Scalar]]
     files: dict[str, Sha256]
 
@@ -110,7 +123,7 @@ class Manifest(Strict):
 
     @model_validator(mode="after")
     def _weights_are_hashed(self) -> Self:
-        for entry in (self.networks.denoiser, self.networks.predictor, self.networks.segmenter):
+        for entry in (self.networks.editor, self.networks.predictor, self.networks.segmenter):
             if entry.file not in self.files:
                 raise ValueError(f"the weights {entry.file} are not among the hashed files")
         return self
@@ -128,10 +141,22 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise BundleError(f"{path} is missing: {folder.name} is not a bundle")
     try:
+        _check_format(path)
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         raise BundleError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _check_format(path: Path) -> None:
+    """Name an older or newer format before its other keys confuse the schema."""
+    try:
+        data = json.loads(path.read_bytes())
+    except ValueError:
+        return  # the schema's own message is better
+    found = data.get("format") if isinstance(data, dict) else None
+    if isinstance(found, str) and found.startswith("reacquire-bundle/") and found != FORMAT:
+        raise BundleError(f"{path}: the bundle has the format {found[:40]}, this version reads {FORMAT}")
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:

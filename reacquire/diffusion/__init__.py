@@ -12,7 +12,6 @@ from reacquire.diffusion.parameterisation import (
     Epsilon,
     Parameterisation,
     Sample,
-    SourceResidual,
     Velocity,
 )
 from reacquire.diffusion.samplers import DDIM, Ancestral, DPMSolverPP2M, Previous, Sampler, sampler_from_name
@@ -37,7 +36,6 @@ __all__ = [
     "Previous",
     "Sample",
     "Sampler",
-    "SourceResidual",
     "Velocity",
     "combine",
     "derive_seed",

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from reacquire.bundles.load import load_bundle
-from reacquire.engine.editor import Editor, Settings
+from reacquire.engine.editor import Editor
 from reacquire.engine.judges import CLASSES, Predictor, Segmenter
+from reacquire.engine.method import Settings
 from reacquire.engine.pipeline import Pipeline
 from reacquire.engine.work import Outcome, Prediction, Raw, Work
 
@@ -23,8 +24,10 @@ __all__ = [
 ]
 
 
-def load_pipeline(folder: Path, *, device: str = "cpu", slices_per_batch: int = 16) -> Pipeline:
-    """The pipeline of the bundle in ``folder``, its networks on ``device``.
+def load_pipeline(
+    folder: Path, *, device: str = "cpu", slices_per_batch: int = 16, uid_root: str | None = None
+) -> Pipeline:
+    """The pipeline of the bundle in ``folder``, its networks on ``device``; UIDs of results lie under ``uid_root``.
 
     Raises
     ------
@@ -36,9 +39,10 @@ def load_pipeline(folder: Path, *, device: str = "cpu", slices_per_batch: int = 
         bundle=loaded.info,
         vocabulary=loaded.encoding.vocabulary,
         preprocessing=loaded.preprocessing,
-        predictor=Predictor(loaded.predictor, loaded.encoding),
+        predictor=Predictor(loaded.predictor, loaded.encoding, loaded.info.unseen),
         segmenter=Segmenter(loaded.segmenter),
-        editor=Editor(loaded.denoiser, loaded.encoding, loaded.info.manifest.diffusion),
+        editor=Editor(loaded.editor, loaded.encoding, loaded.info.manifest.editing),
         device=device,
         slices_per_batch=slices_per_batch,
+        uid_root=uid_root,
     )

@@ -1,6 +1,7 @@
 """The two networks that only look: which parameters an image shows, and where its tissues are."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ class Predictor:
 
     network: nn.Module
     encoding: Encoding
+    unseen: Mapping[str, Sequence[str | float]] = field(default_factory=dict)
 
     @torch.inference_mode()
     def outputs(self, images: Tensor) -> Tensor:
@@ -26,12 +28,16 @@ class Predictor:
     def read(self, outputs: Tensor) -> Prediction:
         """One prediction from the mean of (N, D) outputs: class probabilities and numbers averaged over slices.
 
-        Manufacturer follows from the model where the encoding holds both, so that the two never contradict.
+        Manufacturer follows from the model where the encoding holds both, so that the two never contradict. Categories
+        that the weights were never shown have probability 0.
         """
         vector = torch.zeros(outputs.shape[1])
         for parameter in self.encoding.parameters:
             part = self.encoding.slices[parameter.keyword]
             entries = outputs[:, part]
+            if isinstance(parameter, Categorical):
+                never = [c in self.unseen.get(parameter.keyword, ()) for c in parameter.categories]
+                entries = entries.masked_fill(torch.tensor(never), -torch.inf)
             vector[part] = (entries.softmax(1) if isinstance(parameter, Categorical) else entries).mean(0)
         known = torch.ones(len(self.encoding.parameters), dtype=torch.bool)
         values = self.encoding.decode(EncodedIap(vector.numpy(), known.numpy()))

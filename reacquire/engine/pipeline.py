@@ -16,12 +16,13 @@ from torch import Tensor
 from reacquire.bundles.store import BundleInfo
 from reacquire.dicom import SliceImage, order_series, read_slice
 from reacquire.diffusion import OnStep, derive_seed
-from reacquire.engine.editor import Editor, Settings
+from reacquire.engine.editor import Editor
 from reacquire.engine.judges import CLASSES, Predictor, Segmenter
+from reacquire.engine.method import Settings
 from reacquire.engine.outcome import finish_counterfactual, finish_prediction, finish_segmentation
 from reacquire.engine.work import Outcome, Raw, Work
 from reacquire.errors import InputError, ReacquireError, TargetError
-from reacquire.iap import Record, Value, Vocabulary, resolve_target
+from reacquire.iap import Record, Value, Vocabulary, resolve_target, support_of
 from reacquire.imaging import Preprocessing
 from reacquire.jobs.spec import OperationSpec, Options
 from reacquire.metrics import dice, ssim
@@ -35,7 +36,7 @@ def _nobody(done: int, total: int) -> Collection[int]:  # noqa: ARG001 (the sign
 class Pipeline:
     """The three networks of a bundle behind one door.
 
-    ``slices_per_batch`` bounds the memory of one pass through the networks.
+    ``slices_per_batch`` bounds the memory of one pass through the networks; ``uid_root`` is the site's own.
     """
 
     bundle: BundleInfo
@@ -46,6 +47,7 @@ class Pipeline:
     editor: Editor
     device: str = "cpu"
     slices_per_batch: int = 16
+    uid_root: str | None = None
 
     def warm(self) -> None:
         """Run every network once, so that the first request does not pay for lazy set-up."""
@@ -53,7 +55,7 @@ class Pipeline:
         blank = torch.zeros(1, 1, size, size, device=self.device)
         self.predictor.outputs(blank)
         self.segmenter.logits(blank)
-        self.editor.edit(blank, [{}], [0], Settings.of(Options(steps=1), self.editor.setup))
+        self.editor.edit(blank, [{}], [0], Settings.of(Options(steps=1), self.editor.setup), sources=[{}])
 
     def prepare(self, spec: OperationSpec, files: Sequence[bytes]) -> Work:
         """Read, check and normalise the slices of one series.
@@ -107,11 +109,12 @@ class Pipeline:
 
     def finish(self, work: Work, raw: Raw) -> Outcome:
         """Native-grid images, DICOM objects and the document of one work."""
+        root = self.uid_root
         if raw.operation == "counterfactual":
-            return finish_counterfactual(work, raw, self.bundle, self.preprocessing)
+            return finish_counterfactual(work, raw, self.bundle, self.preprocessing, uid_root=root)
         if raw.operation == "segment":
-            return finish_segmentation(work, raw, self.bundle, self.preprocessing)
-        return finish_prediction(work, raw, self.bundle, self.vocabulary)
+            return finish_segmentation(work, raw, self.bundle, self.preprocessing, uid_root=root)
+        return finish_prediction(work, raw, self.bundle, self.vocabulary, uid_root=root)
 
     def _check_seen(self, target: Record) -> None:
         """Refuse categories that the weights were never shown: their conditioning would be noise."""
@@ -136,13 +139,11 @@ class Pipeline:
             each = tuple(self.predictor.read(row[None]) for row in outputs[span])
             raw = replace(raw, prediction=self.predictor.read(outputs[span]), predictions=each)
         if raw.operation == "counterfactual":
-            target = resolve_target(
-                self.vocabulary,
-                target=work.spec.target,
-                header=work.recognised,
-                predicted=raw.prediction.values if raw.prediction else {},
-            )
-            raw = replace(raw, target=target)
+            seen = {"header": work.recognised, "predicted": raw.prediction.values if raw.prediction else {}}
+            target = resolve_target(self.vocabulary, target=work.spec.target, **seen)
+            source = resolve_target(self.vocabulary, target={}, **seen)
+            support = support_of(target.values, self.bundle.manifest.trained_on, self.vocabulary)
+            raw = replace(raw, target=target, source=source, support=support)
         return raw
 
     def _edit(
@@ -172,7 +173,10 @@ class Pipeline:
                 return [i for i, k in enumerate(chunk) if owners[k] in dropped]
 
             targets = [raws[owners[k]].target.values for k in chunk]  # type: ignore[union-attr]
-            edited[chunk] = self.editor.edit(pixels[chunk], targets, [seeds[k] for k in chunk], settings, step)
+            sources = [raws[owners[k]].source.values for k in chunk]  # type: ignore[union-attr]
+            edited[chunk] = self.editor.edit(
+                pixels[chunk], targets, [seeds[k] for k in chunk], settings, step, sources=sources
+            )
         return [
             None
             if i in dropped

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reacquire.dicom import SliceImage
-from reacquire.iap import ResolvedTarget, Value
+from reacquire.iap import ResolvedTarget, Support, Value
 from reacquire.imaging import ModelImage
 from reacquire.jobs.spec import Operation, OperationSpec
 
@@ -41,7 +41,7 @@ class Work:
     def batch_key(self) -> tuple:
         """Works with equal keys may share a batch."""
         options = self.spec.options
-        return (self.spec.operation, options.sampler, options.steps, options.guidance_scale)
+        return (self.spec.operation, options.sampler, options.steps, options.guidance_scale, options.noise)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Raw:
     """What the networks said of one work; arrays are (N, ...) over its slices.
 
     ``edited`` (N, S, S) float32 normalised, made with ``settings``; ``logits`` (N, 3, S, S) float32 of the segmenter on
-    the source; ``predictions`` one per slice.
+    the source; ``predictions`` one per slice; ``target`` and ``source`` hold all parameters of the result and of the
+    input, ``support`` says how far the target lies from training.
     """
 
     operation: Operation
@@ -67,6 +68,8 @@ class Raw:
     edited: NDArray[np.float32] | None = None
     settings: Mapping[str, str | int | float] = field(default_factory=dict)
     target: ResolvedTarget | None = None
+    source: ResolvedTarget | None = None
+    support: Support | None = None
     prediction_after: Prediction | None = None
     ssim: tuple[float, ...] = ()
     anatomy_dice: Mapping[str, float | None] = field(default_factory=dict)

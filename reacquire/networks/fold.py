@@ -1,7 +1,7 @@
 """The exact fold of single-token cross-attention.
 
 With one key the softmax is 1 whatever the query, so the attention adds ``out_proj(to_v(token))`` at every pixel
-(docs/paper.md row 9): queries, keys and the norm before them are dead weight. Only conditioning "vector" has one token.
+(docs/paper.md row 9): queries, keys and the norm before them are dead weight.
 """
 
 import copy
@@ -29,15 +29,7 @@ class FoldedCrossAttention(nn.Module):
 
 
 def fold_cross_attention(denoiser: Denoiser) -> Denoiser:
-    """A copy for inference whose cross-attention is folded; its output is the same to rounding.
-
-    Raises
-    ------
-    ValueError
-        When the denoiser has more than one token.
-    """
-    if denoiser.config.conditioning != "vector":
-        raise ValueError("only a denoiser with one condition token folds exactly")
+    """A copy for inference whose cross-attention is folded; its output is the same to rounding."""
     folded = copy.deepcopy(denoiser)
     for module in folded.modules():
         if isinstance(module, DiffusionUNetTransformerBlock):

@@ -9,7 +9,8 @@ from monai.networks.nets import ResNet
 from torch import nn
 
 from reacquire.networks.config import NetworkConfig
-from reacquire.networks.denoiser import DEFAULT_WIDTHS, PAPER_WIDTHS
+from reacquire.networks.denoiser import PAPER_WIDTHS
+from reacquire.networks.direct import DEFAULT_WIDTHS
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from reacquire.phantom.mr_object import encode_png, make_code, make_uid, study_date, to_dicom
 from reacquire.phantom.pair import simulate_slice
 from reacquire.phantom.protocols import Protocol, sample_protocol
-from reacquire.phantom.scanner import Scanner, sample_scanner
+from reacquire.phantom.scanner import Scanner, same_site, sample_scanner
 from reacquire.phantom.subject import Subject, make_subject
 
 MANIFEST = "manifest.jsonl"
@@ -26,6 +26,8 @@ MANIFEST = "manifest.jsonl"
 SPLITS = ("train", "train", "test", "train", "val", *["train"] * 6, "test", "train", "train", "train", "val")
 SPLITS = (*SPLITS, "train", "test", "train", "train")
 FREE_SHARE = 0.3  # of the scans of a mixed cohort
+NUMBERS = ("FlipAngle", "SliceThickness", "EchoTime", "RepetitionTime")
+SINGLE_SHARE = 0.3  # of the later scans of a cohort of interventions: one parameter of the first scan moves alone
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ def write_cohort(
         Each woman is scanned with each of her protocols at the same slice positions and field of view.
     seed : int
         Equal arguments write equal bytes.
-    mode : {"joint", "free", "mixed"}
-        As in ``sample_protocol``; ``mixed`` draws three scans in ten freely, so that parameters also move alone.
+    mode : {"joint", "free", "mixed", "interventions"}
+        As in ``sample_protocol`` and ``draw_scans``.
     truth : bool
         Whether to write each slice's noiseless ``.clean.npy`` (float32, units of the stored pixels).
     workers : int
@@ -125,11 +127,19 @@ def write_woman(root: Path, woman: int, spec: CohortSpec) -> list[dict]:
 
 
 def draw_scans(rng: np.random.Generator, count: int, mode: str) -> list[tuple[Protocol, Scanner]]:
-    """``count`` acquisitions of one woman that share her field of view; protocols differ while there are enough."""
+    """``count`` acquisitions of one woman that share her field of view; protocols differ while there are enough.
+
+    ``mixed`` draws three scans in ten freely, so that parameters also move apart. ``interventions`` is ``mixed`` at one
+    site (``same_site``): the scans differ by what the protocol decides and by noise alone, and three in ten of the
+    later ones change just one number of the first.
+    """
     scans: list[tuple[Protocol, Scanner]] = []
     seen: set[str] = set()
     while len(scans) < count:
-        drawn = mode if mode != "mixed" else ("free" if rng.random() < FREE_SHARE else "joint")
+        if mode == "interventions" and scans and rng.random() < SINGLE_SHARE:
+            scans.append(_single_change(rng, *scans[0]))
+            continue
+        drawn = mode if mode not in ("mixed", "interventions") else ("free" if rng.random() < FREE_SHARE else "joint")
         protocol = sample_protocol(rng, mode=drawn)  # type: ignore[arg-type]
         if protocol.protocol_id in seen and len(seen) < 11:
             continue
@@ -137,8 +147,18 @@ def draw_scans(rng: np.random.Generator, count: int, mode: str) -> list[tuple[Pr
         if scans:
             first = scans[0][0]
             protocol = replace(protocol, fov_mm=first.fov_mm, chest_fraction=first.chest_fraction)
-        scans.append((protocol, sample_scanner(rng, protocol)))
+        if scans and mode == "interventions":
+            scans.append((protocol, same_site(scans[0][1], scans[0][0], protocol, rng)))
+        else:
+            scans.append((protocol, sample_scanner(rng, protocol)))
     return scans
+
+
+def _single_change(rng: np.random.Generator, protocol: Protocol, scanner: Scanner) -> tuple[Protocol, Scanner]:
+    """The same scan with one number of its protocol drawn freely."""
+    free = sample_protocol(rng, mode="free", protocol_id=protocol.protocol_id)
+    keyword = NUMBERS[int(rng.integers(len(NUMBERS)))]
+    return replace(protocol, iap={**protocol.iap, keyword: free.iap[keyword]}), scanner
 
 
 def _write_scan(

@@ -78,6 +78,7 @@ def _identify(dataset: Dataset, woman: int, number: int, key: str) -> None:
     dataset.StudyDescription, dataset.SeriesDescription = "MRI BREAST BILATERAL W AND WO", "ax dyn pre"
     dataset.SeriesNumber = 3 + number
     dataset.BodyPartExamined = "BREAST"
+    dataset.ImageLaterality = "B"  # both breasts: 2C for a paired body part (PS3.3 C.7.6.1)
     dataset.Modality = "MR"
 
 

@@ -25,6 +25,7 @@ FAT_PULSES = {
     "G7": (2.0, 5.5),
 }
 
+DUAL_ASYMMETRY = 0.02  # of a transmit field with two sources
 FAT_ANGLE = {"S": (90.0, 105.0), "G": (86.0, 98.0)}
 
 
@@ -101,7 +102,7 @@ def sample_scanner(rng: np.random.Generator, protocol: Protocol) -> Scanner:
         fills_zero=bool(rng.random() < 0.5),
         coil_shift_mm=tuple(float(v) for v in rng.uniform(-8, 8, 3)),  # type: ignore[arg-type]
         b1_sign=float(rng.choice([-1, 1])),
-        b1_asymmetry=0.02 if dual else float(np.clip(rng.normal(0.08, 0.03), 0, 0.16)),
+        b1_asymmetry=DUAL_ASYMMETRY if dual else float(np.clip(rng.normal(0.08, 0.03), 0, 0.16)),
         noise_gain=float(np.exp(rng.normal(0, 0.28))),
         counts=float(counts),
         zero_background=not siemens,
@@ -115,16 +116,59 @@ def sample_scanner(rng: np.random.Generator, protocol: Protocol) -> Scanner:
     )
 
 
-def _fat_preparation(rng: np.random.Generator, protocol: Protocol) -> FatPreparation:
-    return FatPreparation(
-        inversion=protocol.inversion,
-        angle_deg=float(rng.uniform(*FAT_ANGLE[protocol.protocol_id[0]])),
-        # Two saturations leave the low contrast measured on GE in spite of its transmit field; assumed.
-        repeats=1 if protocol.is_siemens else 2,
-        inverted=float(rng.uniform(-0.62, -0.48)),
+def same_site(scanner: Scanner, before: Protocol, after: Protocol, rng: np.random.Generator) -> Scanner:
+    """``scanner`` under another protocol: whatever the protocol does not decide stays as it was.
+
+    Coil pose, transmit asymmetry, receive phase, ghosts and gain are kept, and fat preparation keeps its place in the
+    range of the new protocol. The vendor's own reconstruction is kept within a vendor and drawn anew for another one.
+    """
+    fresh = sample_scanner(rng, after)
+    if after.is_siemens == before.is_siemens:
+        kept = replace(scanner, fat=_moved(scanner.fat, before, after))
+    else:
+        names = ("coil_shift_mm", "b1_sign", "b1_asymmetry", "noise_gain", "ghost", "ghost_shift", "receive_phase")
+        shared = {name: getattr(scanner, name) for name in names}
+        kept = replace(fresh, **shared, fat=_moved(scanner.fat, before, after))
+    if _model(before) != _model(after) and DUAL_ASYMMETRY in (scanner.b1_asymmetry, fresh.b1_asymmetry):
+        return replace(kept, b1_asymmetry=fresh.b1_asymmetry)  # dual transmission belongs to the model
+    return kept
+
+
+def _model(protocol: Protocol) -> str:
+    return str(protocol.iap["ManufacturerModelName"])
+
+
+def _moved(fat: FatPreparation, before: Protocol, after: Protocol) -> FatPreparation:
+    """The preparation at the same relative place of each range of the new protocol."""
+    old, new = _fat_ranges(before), _fat_ranges(after)
+    values = {}
+    for name, (low, high) in new.items():
+        start, end = old[name]
+        share = (getattr(fat, name) - start) / (end - start) if end > start else 0.5
+        values[name] = low + share * (high - low)
+    return replace(fat, inversion=after.inversion, repeats=_repeats(after), **values)
+
+
+def _repeats(protocol: Protocol) -> int:
+    # Two saturations leave the low contrast measured on GE in spite of its transmit field; assumed.
+    return 1 if protocol.is_siemens else 2
+
+
+def _fat_ranges(protocol: Protocol) -> dict[str, tuple[float, float]]:
+    """Limits of the uniform draws, in the order in which they are drawn."""
+    siemens = protocol.is_siemens
+    return {
+        "angle_deg": FAT_ANGLE[protocol.protocol_id[0]],
+        "inverted": (-0.62, -0.48),
         # Assumed: 1.9 ppm for Siemens; the wider GE profile meets the lower contrast measured there.
-        half_width_ppm=float(rng.uniform(1.8, 2.0) if protocol.is_siemens else rng.uniform(2.1, 2.4)),
-        overshoot=float(rng.uniform(0.1, 0.26)) if not protocol.is_siemens and protocol.field_t > 2 else 0.0,
-        pulses=float(rng.uniform(*FAT_PULSES[protocol.protocol_id])),
-        span=float(rng.uniform(0, 20 if protocol.is_siemens else 8)),
-    )
+        "half_width_ppm": (1.8, 2.0) if siemens else (2.1, 2.4),
+        "overshoot": (0.1, 0.26) if not siemens and protocol.field_t > 2 else (0.0, 0.0),
+        "pulses": FAT_PULSES[protocol.protocol_id],
+        "span": (0.0, 20.0 if siemens else 8.0),
+    }
+
+
+def _fat_preparation(rng: np.random.Generator, protocol: Protocol) -> FatPreparation:
+    ranges = _fat_ranges(protocol)
+    values = {name: float(rng.uniform(*limits)) if limits[1] > limits[0] else 0.0 for name, limits in ranges.items()}
+    return FatPreparation(inversion=protocol.inversion, repeats=_repeats(protocol), **values)

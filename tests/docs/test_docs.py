@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from gateway.scp import ScpSettings
+from gateway.settings import GatewaySettings
 from reacquire.dicom import Limits
 from reacquire.errors import every_code
 from reacquire.jobs.states import STATES
@@ -21,7 +23,7 @@ DOCS = ROOT / "docs"
 PROBLEMS, PAPER, API = ((DOCS / name).read_text(encoding="utf-8") for name in ("problems.md", "paper.md", "api.md"))
 SOURCES = [
     path
-    for folder in ("reacquire", "service", "worker", "training", "cli", "tests")
+    for folder in ("reacquire", "service", "worker", "gateway", "training", "cli", "tests")
     for path in (ROOT / folder).rglob("*.py")
 ]
 
@@ -114,11 +116,18 @@ def written(value: Any) -> str | None:
 
 def test_settings_are_listed_with_owner_and_default() -> None:
     listed = {c[0].strip("`"): c for c in rows(API, 4) if c[0].startswith("`REACQUIRE_")}
-    service, worker = ServiceSettings.model_fields, WorkerSettings.model_fields
-    assert set(listed) == {f"REACQUIRE_{name.upper()}" for name in service | worker}
-    for name, field in (service | worker).items():
+    programs = {
+        "service": ServiceSettings.model_fields,
+        "worker": WorkerSettings.model_fields,
+        "courier": GatewaySettings.model_fields,
+        "scp": ScpSettings.model_fields,
+    }
+    known = {name: field for fields in programs.values() for name, field in fields.items()}
+    assert set(listed) == {f"REACQUIRE_{name.upper()}" for name in known}
+    for name, field in known.items():
         _, default, owner, _ = listed[f"REACQUIRE_{name.upper()}"]
-        assert owner == ("both" if name in service and name in worker else "service" if name in service else "worker")
+        owners = [program for program, fields in programs.items() if name in fields]
+        assert owner == ("all" if len(owners) == len(programs) else ", ".join(owners)), name
         expected = None if field.default_factory else written(field.default)
         assert expected is None or default == f"`{expected}`"
 

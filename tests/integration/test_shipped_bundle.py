@@ -11,7 +11,7 @@ from reacquire.dicom import read_slice
 from reacquire.engine import Pipeline, load_pipeline
 from reacquire.jobs.spec import OperationSpec, Options
 
-FOLDER = Path(__file__).resolve().parents[2] / "bundles" / "phantom-v0"
+FOLDER = Path(__file__).resolve().parents[2] / "bundles" / "phantom-v1"
 LARGEST_BYTES = 40_000_000
 
 
@@ -37,7 +37,7 @@ def test_it_says_that_no_patient_data_was_seen(bundle: BundleInfo) -> None:
 
 def test_it_carries_what_was_measured_on_held_out_women(bundle: BundleInfo) -> None:
     assert bundle.metrics["cohort"]["women"] >= 20
-    assert {"gap_closed", "gap_closed_ci_low", "gap_ceiling"} <= bundle.metrics["denoiser"].keys()
+    assert {"gap_closed", "gap_closed_ci_low", "gap_ceiling"} <= bundle.metrics["editor"].keys()
     assert {"accuracy_Manufacturer", "mse_EchoTime"} <= bundle.metrics["predictor"].keys()
     assert "dice_fibroglandular" in bundle.metrics["segmenter"]
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from reacquire.bundles.store import open_bundle
 from training.cache import open_cache
 from training.cli import app
-from training.pack import Card, Sampling, pack_bundle
+from training.pack import DIRECT, Card, pack_bundle
 
 
 def run(*words: str | Path) -> str:
@@ -46,7 +46,7 @@ def test_a_cohort_that_was_not_cached_is_cached_and_a_finished_one_is_kept(cohor
 
 def test_from_runs_to_a_measured_bundle(cohort: Path, tmp_path: Path) -> None:
     runs = []
-    for model in ("denoiser", "predictor", "segmenter"):
+    for model in ("editor", "predictor", "segmenter"):
         run("train", model, "--cohort", cohort, "--run", tmp_path / model, "--preset", "smoke", "--steps", "1")
         runs += [f"--{model}", tmp_path / model]
     run("pack", tmp_path / "first", *runs)
@@ -60,9 +60,9 @@ def test_from_runs_to_a_measured_bundle(cohort: Path, tmp_path: Path) -> None:
         "--pairs-per-woman",
         "1",
     )
-    run("pack", tmp_path / "second", *runs, "--metrics", tmp_path / "report.json", "--steps", "3")
+    run("pack", tmp_path / "second", *runs, "--metrics", tmp_path / "report.json", "--no-noise")
     info = open_bundle(tmp_path / "second")
-    assert info.manifest.diffusion.steps == 3
+    assert not info.manifest.editing.noise
     assert info.metrics == json.loads((tmp_path / "report.json").read_text())
     assert not info.manifest.patient_data
     assert "Trio" in info.unseen["ManufacturerModelName"]
@@ -70,14 +70,14 @@ def test_from_runs_to_a_measured_bundle(cohort: Path, tmp_path: Path) -> None:
 
 
 def test_runs_that_disagree_are_not_packed(tmp_path: Path) -> None:
-    runs = {model: tiny_run(tmp_path / model, model) for model in ("denoiser", "predictor")}
+    runs = {model: tiny_run(tmp_path / model, model) for model in ("editor", "predictor")}
     runs["segmenter"] = tiny_run(tmp_path / "segmenter", "segmenter", preprocessing={"size": 1})
     card = Card("x", "0.0.1", "", "2026-01-01")
     with pytest.raises(ValueError, match="preprocessing"):
-        pack_bundle(tmp_path / "x", card, runs, Sampling(), metrics={}, licence_file=tmp_path)
+        pack_bundle(tmp_path / "x", card, runs, DIRECT, metrics={}, licence_file=tmp_path)
 
 
 def test_data_that_is_not_simulated_must_be_named(tmp_path: Path) -> None:
-    runs = {m: tiny_run(tmp_path / m, m, synthetic=m != "denoiser") for m in ("denoiser", "predictor", "segmenter")}
+    runs = {m: tiny_run(tmp_path / m, m, synthetic=m != "editor") for m in ("editor", "predictor", "segmenter")}
     with pytest.raises(ValueError, match="say what the training data was"):
-        pack_bundle(tmp_path / "x", Card("x", "0.0.1", "", "2026"), runs, Sampling(), metrics={}, licence_file=tmp_path)
+        pack_bundle(tmp_path / "x", Card("x", "0.0.1", "", "2026"), runs, DIRECT, metrics={}, licence_file=tmp_path)

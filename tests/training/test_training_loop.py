@@ -20,8 +20,8 @@ TINY = {
         "segmenter", "smoke", "default", (Phase(6, 4, 1e-3, None, 0.5),), ema=0.9, checkpoint_every=2
     ),
     "predictor": TrainConfig("predictor", "smoke", "default", (Phase(4, 4, 1e-3),), ema=0.9),
-    "denoiser": TrainConfig(
-        "denoiser", "smoke", "default", (Phase(2, 4, 1e-3, 16), Phase(2, 2, 1e-3)), condition_dropout=0.2, ema=0.9
+    "editor": TrainConfig(
+        "editor", "smoke", "default", (Phase(2, 4, 1e-3, 32), Phase(2, 2, 1e-3)), condition_dropout=0.2, ema=0.9
     ),
 }
 
@@ -37,7 +37,7 @@ def weights_of(path: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cohort") / "cache"
-    write_fake_cache(folder)
+    write_fake_cache(folder, size=64)
     return folder
 
 
@@ -95,16 +95,16 @@ def test_presets_survive_json(key: tuple) -> None:
 
 
 def test_paper_presets_have_the_papers_hyper_parameters() -> None:
-    denoiser = PRESETS["denoiser", "paper"]
-    assert (denoiser.epochs, denoiser.phases[0].batch_size, denoiser.phases[0].learning_rate) == (15, 32, 1e-4)
-    assert (denoiser.weight_decay, denoiser.condition_dropout) == (1e-3, 0.15)
+    editor = PRESETS["editor", "paper"]
+    assert (editor.epochs, editor.phases[0].batch_size, editor.phases[0].learning_rate) == (15, 32, 1e-4)
+    assert (editor.weight_decay, editor.condition_dropout) == (1e-3, 0.15)
     predictor = PRESETS["predictor", "paper"]
     assert (predictor.epochs, predictor.phases[0].batch_size, predictor.phases[0].learning_rate) == (200, 512, 1e-5)
     assert PRESETS["segmenter", "paper"].phases[0] == Phase(0, 256, 2e-3)
 
 
 def test_epochs_become_steps() -> None:
-    assert PRESETS["denoiser", "paper"].sized(3200).steps == 1500
+    assert PRESETS["editor", "paper"].sized(3200).steps == 1500
 
 
 def test_the_learning_rate_falls_within_each_phase() -> None:

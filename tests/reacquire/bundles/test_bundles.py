@@ -33,7 +33,7 @@ def rehash(bundle: Path, name: str) -> None:
 def test_a_packed_bundle_loads(bundle: Path) -> None:
     loaded = load_bundle(bundle)
     assert loaded.info.name == "tiny"
-    assert not loaded.denoiser.training
+    assert not loaded.editor.training
     assert not any(p.requires_grad for p in loaded.segmenter.parameters())
 
 
@@ -48,9 +48,9 @@ def test_a_bundle_is_never_packed_over(bundle: Path) -> None:
 
 
 def test_an_altered_file_is_named(bundle: Path) -> None:
-    weights = bundle / "models" / "denoiser.safetensors"
+    weights = bundle / "models" / "editor.safetensors"
     weights.write_bytes(weights.read_bytes() + b"x")
-    with pytest.raises(BundleError, match=r"denoiser\.safetensors.*hash"):
+    with pytest.raises(BundleError, match=r"editor\.safetensors.*hash"):
         open_bundle(bundle)
 
 
@@ -70,15 +70,15 @@ def test_a_stray_file_is_named(bundle: Path) -> None:
     "change",
     [
         lambda m: m.update(surprise=1),
-        lambda m: m["diffusion"].update(surprise=1),
+        lambda m: m["editing"].update(surprise=1),
         lambda m: m.pop("licence"),
-        lambda m: m.update(format="reacquire-bundle/2"),
+        lambda m: m.update(format="reacquire-bundle/9"),
         lambda m: m["files"].update({"../../etc/passwd": "0" * 64}),
         lambda m: m["networks"]["segmenter"].update(file="../evil.safetensors"),
-        lambda m: m["diffusion"].update(spread=None),
-        lambda m: m["diffusion"].update(steps=5000),
+        lambda m: m["editing"].update(method="paired"),
+        lambda m: m["editing"].update(noise=5000),
     ],
-    ids=["key", "nested-key", "missing-key", "format", "path-outside", "weights-unhashed", "spread", "steps"],
+    ids=["key", "nested-key", "missing-key", "format", "path-outside", "weights-unhashed", "method", "noise"],
 )
 def test_a_manifest_off_the_schema_is_refused(bundle: Path, change) -> None:
     edit_manifest(bundle, change)
@@ -94,16 +94,16 @@ def test_another_edition_of_a_pin_is_refused(bundle: Path, pin: str) -> None:
 
 
 def test_an_unknown_network_key_is_refused(bundle: Path) -> None:
-    edit_manifest(bundle, lambda m: m["networks"]["denoiser"]["config"].update(surprise=1))
+    edit_manifest(bundle, lambda m: m["networks"]["editor"]["config"].update(surprise=1))
     with pytest.raises(BundleError, match="surprise"):
         load_bundle(bundle)
 
 
-@pytest.mark.parametrize("network", ["denoiser", "predictor"])
+@pytest.mark.parametrize("network", ["editor", "predictor"])
 def test_networks_of_another_layout_are_refused(bundle: Path, network: str) -> None:
     def change(manifest: dict) -> None:
         config = manifest["networks"][network]["config"]
-        config.update(parameter_widths=[8, 2, 9, 1, 1, 1, 1]) if network == "denoiser" else config.update(outputs=23)
+        config.update(parameter_widths=[8, 2, 9, 1, 1, 1, 1]) if network == "editor" else config.update(outputs=23)
 
     edit_manifest(bundle, change)
     with pytest.raises(BundleError, match="another layout"):

@@ -23,6 +23,11 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     return load_pipeline(pack_tiny(tmp_path_factory.mktemp("bundle")))
 
 
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    return load_pipeline(pack_tiny(tmp_path_factory.mktemp("bundle"), "sdedit"))
+
+
 def counterfactual(target: dict | None = None, **options) -> OperationSpec:
     return OperationSpec(operation="counterfactual", target=target or {"EchoTime": 2.4}, options=Options(**options))
 
@@ -46,9 +51,9 @@ def test_a_counterfactual_is_a_derived_image_on_the_native_grid(pipeline: Pipeli
     assert Image.open(io.BytesIO(outcome.artifacts["preview.png"])).size[0] == 3 * original.Columns
 
 
-def test_the_same_seed_gives_the_same_pixels_and_another_seed_others(pipeline: Pipeline) -> None:
+def test_the_same_seed_gives_the_same_pixels_and_another_seed_other_noise(pipeline: Pipeline) -> None:
     def pixels(seed: int) -> np.ndarray:
-        outcome = finished(pipeline, counterfactual(seed=seed))
+        outcome = finished(pipeline, counterfactual(seed=seed, noise=True))
         return read_slice(outcome.artifacts["counterfactual.dcm"], allow_synthetic=True).pixels
 
     assert np.array_equal(pixels(1), pixels(1))
@@ -63,16 +68,16 @@ def test_a_result_does_not_depend_on_its_batch_mates(pipeline: Pipeline) -> None
         np.testing.assert_allclose(raw.edited, alone.edited, atol=1e-4)
 
 
-def test_a_dropped_work_gives_none_and_spares_its_mates(pipeline: Pipeline) -> None:
-    works = [pipeline.prepare(counterfactual(seed=s, steps=3), [make_mr(make_pixels() * s)]) for s in (1, 2)]
+def test_a_dropped_work_gives_none_and_spares_its_mates(paper: Pipeline) -> None:
+    works = [paper.prepare(counterfactual(seed=s, steps=3), [make_mr(make_pixels() * s)]) for s in (1, 2)]
     seen = []
 
     def on_step(done: int, total: int) -> set[int]:
         seen.append((done, total))
         return {0} if done >= 1 else set()
 
-    first, second = pipeline.run(works, on_step)
-    (alone,) = pipeline.run(works[1:])
+    first, second = paper.run(works, on_step)
+    (alone,) = paper.run(works[1:])
     assert first is None
     np.testing.assert_allclose(second.edited, alone.edited, atol=1e-4)
     assert seen == [(1, 3), (2, 3), (3, 3)]
@@ -89,14 +94,63 @@ def test_a_slice_gets_the_same_pixels_alone_and_in_a_series(pipeline: Pipeline) 
 
 def test_everything_that_decides_the_pixels_is_recorded(pipeline: Pipeline) -> None:
     made_with = finished(pipeline, counterfactual(seed=5)).document["options"]
-    expected = {"seed": 5, "sampler": "ddim", "steps": 2, "guidance_scale": 1.0, "method": "paired", "start": 600}
+    assert {"seed": 5, "method": "direct", "noise": True}.items() <= made_with.items()
+
+
+def test_everything_that_decides_the_papers_pixels_is_recorded(paper: Pipeline) -> None:
+    made_with = finished(paper, counterfactual(seed=5)).document["options"]
+    expected = {"seed": 5, "sampler": "ancestral", "steps": 2, "guidance_scale": 3.0, "method": "sdedit", "start": 49}
     assert expected.items() <= made_with.items()
 
 
-def test_more_steps_than_timesteps_are_refused(pipeline: Pipeline) -> None:
-    pipeline.prepare(counterfactual(steps=601), [make_mr()])
-    with pytest.raises(InputError, match="at most 601"):
-        pipeline.prepare(counterfactual(steps=602), [make_mr()])
+def test_more_steps_than_timesteps_are_refused(paper: Pipeline) -> None:
+    paper.prepare(counterfactual(sampler="ddim", steps=50), [make_mr()])
+    with pytest.raises(InputError, match="at most 50"):
+        paper.prepare(counterfactual(sampler="ddim", steps=51), [make_mr()])
+
+
+@pytest.mark.parametrize("options", [{"steps": 2}, {"sampler": "ddim"}, {"guidance_scale": 3.0}], ids=str)
+def test_a_direct_edit_refuses_the_options_of_diffusion(pipeline: Pipeline, options: dict) -> None:
+    with pytest.raises(InputError, match="leave it out") as caught:
+        pipeline.prepare(counterfactual(**options), [make_mr()])
+    assert caught.value.where == f"/options/{next(iter(options))}"
+
+
+def test_a_direct_edit_takes_the_options_that_are_true_of_it(pipeline: Pipeline) -> None:
+    plain, spelt = (
+        pipeline.run([pipeline.prepare(counterfactual(**options), [make_mr()])])[0].edited
+        for options in ({}, {"steps": 1, "guidance_scale": 1.0})
+    )
+    np.testing.assert_array_equal(plain, spelt)
+
+
+def test_the_papers_method_refuses_noise(paper: Pipeline) -> None:
+    with pytest.raises(InputError, match="noise"):
+        paper.prepare(counterfactual(noise=True), [make_mr()])
+
+
+def test_the_source_parameters_come_from_the_header_then_from_the_predictor(pipeline: Pipeline) -> None:
+    (known,) = pipeline.run([pipeline.prepare(counterfactual(), [make_mr()])])
+    assert known.source.provenance["EchoTime"] == "header"
+    (foreign,) = pipeline.run([pipeline.prepare(counterfactual(), [make_mr(ManufacturerModelName="Aera")])])
+    assert foreign.source.provenance["ManufacturerModelName"] in ("predicted", "unknown")
+
+
+def test_a_target_far_from_training_is_warned_of(pipeline: Pipeline) -> None:
+    near, far = (finished(pipeline, counterfactual({"FlipAngle": angle})).document for angle in (10.0, 7.0))
+    assert near["support"] == 1
+    assert far["support"] < 1
+    assert any("FlipAngle" in warning for warning in far["warnings"])
+    assert not any("target:" in warning for warning in near["warnings"])
+
+
+def test_the_header_of_the_source_reaches_the_editor(pipeline: Pipeline) -> None:
+    target = {"EchoTime": 2.4, "FlipAngle": 10.0}
+    one, other = (
+        pipeline.run([pipeline.prepare(counterfactual(target), [make_mr(FlipAngle=angle)])])[0].edited
+        for angle in (8.0, 12.0)
+    )
+    assert not np.allclose(one, other)
 
 
 def test_a_category_that_was_never_shown_is_refused_as_target_and_unknown_as_header(tmp_path: Path) -> None:
@@ -107,16 +161,14 @@ def test_a_category_that_was_never_shown_is_refused_as_target_and_unknown_as_hea
     assert "ManufacturerModelName" not in work.recognised
 
 
-def test_guidance_changes_the_result(pipeline: Pipeline) -> None:
-    plain, guided = (
-        pipeline.run([pipeline.prepare(counterfactual(guidance_scale=w), [make_mr()])])[0] for w in (1.0, 3.0)
-    )
+def test_guidance_changes_the_result(paper: Pipeline) -> None:
+    plain, guided = (paper.run([paper.prepare(counterfactual(guidance_scale=w), [make_mr()])])[0] for w in (1.0, 3.0))
     assert not np.allclose(plain.edited, guided.edited)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ancestral", "dpmpp-2m"])
-def test_every_sampler_gives_a_finite_image(pipeline: Pipeline, sampler: str) -> None:
-    (raw,) = pipeline.run([pipeline.prepare(counterfactual(sampler=sampler), [make_mr()])])
+def test_every_sampler_gives_a_finite_image(paper: Pipeline, sampler: str) -> None:
+    (raw,) = paper.run([paper.prepare(counterfactual(sampler=sampler), [make_mr()])])
     assert np.isfinite(raw.edited).all()
 
 
@@ -189,10 +241,9 @@ def test_refusals_come_from_prepare(pipeline: Pipeline, spec: OperationSpec, fil
         pipeline.prepare(spec, files)
 
 
-def test_the_papers_method_runs_on_a_paper_bundle(tmp_path: Path) -> None:
-    pipeline = load_pipeline(pack_tiny(tmp_path, "sdedit"))
-    work = pipeline.prepare(counterfactual(steps=3), [make_mr()])
+def test_the_papers_method_runs_on_a_paper_bundle(paper: Pipeline) -> None:
+    work = paper.prepare(counterfactual(steps=3), [make_mr()])
     assert work.evaluations == 6
-    (raw,) = pipeline.run([work])
+    (raw,) = paper.run([work])
     low, high = np.percentile(raw.edited, (10, 99))
     assert (low, high) == (pytest.approx(0, abs=1e-3), pytest.approx(1, abs=1e-3))  # rescaled at every step

@@ -5,7 +5,8 @@ import torch
 
 from reacquire.iap import Encoding, load_vocabulary
 from reacquire.networks import Condition, drop
-from reacquire.networks.denoiser import DEFAULT_WIDTHS, PAPER_WIDTHS
+from reacquire.networks.denoiser import PAPER_WIDTHS
+from reacquire.networks.direct import DEFAULT_WIDTHS
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ import pytest
 
 from reacquire.iap import Encoding, load_vocabulary
 from reacquire.phantom import write_cohort
-from reacquire.phantom.cohort import SPLITS
+from reacquire.phantom.cohort import SPLITS, draw_scans
 from reacquire.phantom.mr_object import encode_png
+from reacquire.phantom.protocols import sample_protocol
+from reacquire.phantom.scanner import FAT_PULSES, same_site, sample_scanner
 
 ARGUMENTS = {"women": 2, "seed": 4, "slices_per_woman": 2, "protocols_per_woman": 2}
 
@@ -93,6 +95,44 @@ def test_women_are_split_75_10_15() -> None:
     assert len(SPLITS) == 20
     assert [SPLITS.count(s) for s in ("train", "val", "test")] == [15, 2, 3]
     assert set(SPLITS[:5]) == {"train", "val", "test"}
+
+
+SITE = ("coil_shift_mm", "b1_sign", "noise_gain", "ghost", "ghost_shift", "receive_phase")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_interventions_change_what_the_protocol_decides_and_nothing_else(seed: int) -> None:
+    (protocol, scanner), *others = draw_scans(np.random.default_rng(seed), 4, "interventions")
+    for other, moved in others:
+        assert all(getattr(moved, name) == getattr(scanner, name) for name in SITE)
+        assert (other.fov_mm, other.chest_fraction) == (protocol.fov_mm, protocol.chest_fraction)
+        assert moved.zero_background == (not other.is_siemens)
+        assert moved.fat.inversion == other.inversion
+        low, high = FAT_PULSES[other.protocol_id]
+        assert low - 1e-9 <= moved.fat.pulses <= high + 1e-9
+        if other.is_siemens == protocol.is_siemens:
+            assert (moved.gamma, moved.filter_width) == (scanner.gamma, scanner.filter_width)
+
+
+def test_some_interventions_change_one_number_alone() -> None:
+    alone = 0
+    for seed in range(40):
+        (first, scanner), *others = draw_scans(np.random.default_rng(seed), 4, "interventions")
+        for other, moved in others:
+            changed = [k for k, value in first.iap.items() if other.iap[k] != value]
+            if len(changed) == 1:
+                assert moved == scanner
+                alone += 1
+    assert 0.15 < alone / 120 < 0.45
+
+
+def test_fat_preparation_keeps_its_place_when_it_comes_back() -> None:
+    rng = np.random.default_rng(3)
+    there, back = (sample_protocol(rng, protocol_id=name) for name in ("S1", "G1"))
+    scanner = sample_scanner(rng, there)
+    returned = same_site(same_site(scanner, there, back, rng), back, there, rng)
+    assert returned.fat.pulses == pytest.approx(scanner.fat.pulses)
+    assert returned.fat.angle_deg == pytest.approx(scanner.fat.angle_deg)
 
 
 def test_masks_are_readable_png(cohort: tuple[Path, list[dict]]) -> None:
