@@ -104,6 +104,7 @@ def counterfactual(
     output: Output = None,
     target: Annotated[list[str] | None, typer.Option("--target", "-t", help="KEYWORD=VALUE; repeatable")] = None,
     target_json: Annotated[str | None, typer.Option(help="the target as JSON, or @file")] = None,
+    noise: Annotated[bool | None, typer.Option(help="whether the noise of the target acquisition is shown")] = None,
     sampler: Annotated[str | None, typer.Option(help="ddim, ancestral or dpmpp-2m")] = None,
     steps: Annotated[int | None, typer.Option(min=1, max=1000, help="network evaluations per slice")] = None,
     guidance_scale: Annotated[float | None, typer.Option(min=0, max=20)] = None,
@@ -119,6 +120,7 @@ def counterfactual(
 ) -> None:
     """The slice or series as it would look under the target's acquisition parameters."""
     options = {
+        "noise": noise,
         "sampler": sampler,
         "steps": steps,
         "guidance_scale": guidance_scale,

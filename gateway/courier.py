@@ -1,8 +1,8 @@
 """The courier: takes the stages of PACS jobs that wait, runs several at once, and ends each under its claim.
 
 No message wakes it: it asks the store for jobs whose time has come, so none can be lost and a job that was put off
-comes back by itself. A PACS that is out of reach never costs a job: the stage is put off, longer each time, until
-``pacs_patience_s`` are over.
+comes back by itself. A PACS or a blob store that is out of reach never costs a job: the stage is put off, longer each
+time, until ``pacs_patience_s`` are over.
 """
 
 import json
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import obstore.exceptions
 import redis
 import structlog
 
@@ -114,7 +115,10 @@ class Courier:
             self._put_off(record, claim, error)
         except ReacquireError as error:
             self.endings.fail(claim, Failure.of(error), operation)
-        except OUTAGES:
+        except obstore.exceptions.BaseError as error:
+            log.warning("storage out of reach, or full", job=claim.id, error=describe(error))
+            self._put_off(record, claim, OverloadedError("the files of this job could not be stored or read"))
+        except redis.RedisError:
             raise
         except Exception as error:
             log.error("job failed unexpectedly", job=claim.id, error=describe(error))

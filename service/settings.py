@@ -51,7 +51,7 @@ class ServiceSettings(BaseSettings, JobsConfig):
     pacs_config: Path | None = Field(None, description="YAML file of sites, rules, SCP and webhook")
     hook_token: SecretStr | None = Field(None, description="what the hooks must bear; without one, loopback only")
     hook_token_file: Path | None = Field(None, description="the same, read from a file at each request")
-    hook_window_s: float = Field(600.0, gt=0, description="a series announced again within it is the same job")
+    hook_window_s: float = Field(600.0, gt=0, description="an announcement that waits is not doubled for so long")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @model_validator(mode="after")

@@ -35,7 +35,7 @@ def stub_pipeline(pipeline: Pipeline) -> Pipeline:
         pipeline,
         predictor=replace(pipeline.predictor, network=Constant(pipeline.predictor.encoding.width)),
         segmenter=replace(pipeline.segmenter, network=Constant(3, size, size)),
-        editor=replace(pipeline.editor, network=Constant()),
+        editor=replace(pipeline.editor, network=Constant(2, size, size)),
     )
 
 

@@ -16,7 +16,7 @@ from pydicom.tag import BaseTag, Tag
 from reacquire.errors import DatasetError
 
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")  # DS, PS3.5 section 6.2
-_UID = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*")  # PS3.5 section 9.1
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")  # PS3.5 section 9.1; \d has digits of every script
 
 
 def raw(ds: Dataset, keyword: str) -> bytes | None:

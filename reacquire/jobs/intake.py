@@ -4,9 +4,10 @@ Decodes no pixels and speaks to no PACS: what only that can find fails the job l
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import redis
 import structlog
 
 from reacquire.dicom import Limits, inspect, order_series, unpack
@@ -19,10 +20,14 @@ from reacquire.jobs.config import JobsConfig
 from reacquire.jobs.logs import describe
 from reacquire.jobs.record import RouteSpec, new_job_id
 from reacquire.jobs.spec import OperationSpec
+from reacquire.jobs.states import STATES, State
 from reacquire.jobs.store import Idempotency, JobStore, Plan, connect
 from reacquire.pacs.reference import SeriesReference
 
 log = structlog.get_logger("reacquire.jobs")
+
+GIVEN_UP: Collection[State] = ("failed", "cancelled")
+BEGUN: Collection[State] = tuple(state for state in STATES if state != "queued")
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Intake:
         spec = self._checked(spec, delivers=deliver_to is not None)
         members = self._series(spec, files)
         digest = fingerprint(spec, *files, (deliver_to or "").encode())
-        idempotency = Idempotency(key, digest, renew=renew) if key is not None else None
+        idempotency = Idempotency(key, digest, free_in=GIVEN_UP if renew else ()) if key is not None else None
         return self._enter(spec, members, Plan("compute", deliver_to or "", notify), idempotency)
 
     def reference(
@@ -87,14 +92,17 @@ class Intake:
         spec = self._checked(spec, delivers=deliver_to is not None)
         document = reference.to_bytes()
         digest = fingerprint(spec, document, (deliver_to or "").encode())
-        idempotency = Idempotency(key, digest, renew=renew) if key is not None else None
+        idempotency = Idempotency(key, digest, free_in=GIVEN_UP if renew else ()) if key is not None else None
         return self._enter(spec, [document], Plan("fetch", deliver_to or "", notify), idempotency)
 
     def route(self, reference: SeriesReference, *, window_s: float) -> Submission:
-        """A job that asks the rules what to do with a series; the same series within ``window_s`` is the same job."""
+        """A job that asks the rules what to do with a series; one that waits (for ``window_s``) is not doubled.
+
+        Once it has begun another announcement is another job: the series may have grown since it looked.
+        """
         document = reference.to_bytes()
         spec = RouteSpec()
-        idempotency = Idempotency(f"route {document.decode()}", fingerprint(spec, document), window_s, renew=True)
+        idempotency = Idempotency(f"route {document.decode()}", fingerprint(spec, document), window_s, BEGUN)
         return self._enter(spec, [document], Plan("fetch"), idempotency)
 
     def _checked(self, spec: OperationSpec, *, delivers: bool) -> OperationSpec:
@@ -124,9 +132,13 @@ class Intake:
         plan = replace(plan, owner=self.owner, most=self.concurrent or 0)
         if idempotency is not None and self.owner:
             idempotency = replace(idempotency, key=f"{self.owner} {idempotency.key}")
+        self.store.client.ping()  # in an outage nothing is written, however often it is tried
         try:
             inputs = self.blobs.put_inputs(job_id, files)
             found, created = self.store.create(job_id, spec, inputs, plan=plan, idempotency=idempotency)
+        except redis.RedisError:
+            self._take_back(job_id)
+            raise
         except BaseException:
             self.blobs.drop_job(job_id)
             raise
@@ -137,6 +149,15 @@ class Intake:
             wake(self.publisher, [job_id])
         log.info("job accepted", job=job_id, operation=spec.operation, stage=plan.stage, files=len(files))
         return Submission(job_id, created=True)
+
+    def _take_back(self, job_id: str) -> None:
+        """Redis did not answer, so the job may be entered or not: unmake it, or leave it the files that it works on."""
+        try:
+            self.store.delete(job_id)
+        except redis.RedisError as error:
+            log.error("files kept of a job that may have been entered", job=job_id, error=describe(error))
+            return
+        self.blobs.drop_job(job_id)
 
 
 def check_size(size: int, limits: Limits) -> None:

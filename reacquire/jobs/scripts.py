@@ -77,14 +77,14 @@ end
 """
 )
 
-# ARGV: prefix, id, max queue, idempotency key ('' = none), fingerprint, its ttl, '1' = a key whose job failed or was
-# cancelled is free again, owner ('' = nobody), most jobs of the owner at one time (0 = any), then field, value, ...
+# ARGV: prefix, id, max queue, idempotency key ('' = none), fingerprint, its ttl, the states ('a,b') of a job whose key
+# is free again, owner ('' = nobody), most jobs of the owner at one time (0 = any), then field, value, ...
 CREATE = """
 local id, idem = ARGV[2], ARGV[4]
 if idem ~= '' then
   local known = redis.call('HMGET', P .. ':idem:' .. idem, 'job', 'fingerprint')
   local state = known[1] and redis.call('HGET', key(known[1]), 'state')
-  if state and not (ARGV[7] == '1' and (state == 'failed' or state == 'cancelled')) then
+  if state and not string.find(',' .. ARGV[7] .. ',', ',' .. state .. ',', 1, true) then
     return {known[2] == ARGV[5] and 'replayed' or 'mismatch', known[1]}
   end
 end

@@ -6,7 +6,7 @@ are in ``blobs``, messages in ``broker``; workers' heartbeats in ``presence``.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -30,14 +30,14 @@ EXHAUSTED = Failure("job-failed", "the job was given up after the workers that r
 class Idempotency:
     """A client's key and the fingerprint of the request it stands for.
 
-    ``ttl_s`` None keeps it as long as the configuration says. With ``renew`` a key whose job failed or was cancelled is
+    ``ttl_s`` None keeps it as long as the configuration says. A key whose job is in one of the states ``free_in`` is
     free again: what a PACS sends by itself nobody repeats under a new key.
     """
 
     key: str
     fingerprint: str
     ttl_s: float | None = None
-    renew: bool = False
+    free_in: Collection[State] = ()
 
     @property
     def stored_key(self) -> str:
@@ -163,10 +163,10 @@ class JobStore:
         """
         fields = {"operation": spec.operation, "spec": spec.model_dump_json(), "inputs": json.dumps(list(inputs))}
         fields |= {"stage": plan.stage, "deliver_to": plan.deliver_to, "notify": str(int(plan.notify))}
-        idem: tuple[str | int, ...] = ("", "", 0, 0)
+        idem: tuple[str | int, ...] = ("", "", 0, "")
         if idempotency is not None:
             ttl_s = self.config.idempotency_ttl_s if idempotency.ttl_s is None else idempotency.ttl_s
-            idem = (idempotency.stored_key, idempotency.fingerprint, max(1, _ms(ttl_s)), int(idempotency.renew))
+            idem = (idempotency.stored_key, idempotency.fingerprint, max(1, _ms(ttl_s)), ",".join(idempotency.free_in))
         outcome, found = self._call(
             "CREATE", job_id, self.config.max_queue, *idem, plan.owner, plan.most, *_flat(fields)
         )

@@ -1,6 +1,6 @@
 """A DICOMweb client (PS3.18): QIDO-RS, WADO-RS, STOW-RS. Bytes in, bytes out; what is parsed is up to our own limits.
 
-``PacsOutage`` is raised for what may work later (no connection, time-out, 429, 5xx) after bounded retries; every other
+``PacsOutage`` is raised for what may work later (no connection, time-out, 408, 429, 5xx) after bounded retries; another
 error is permanent and raised at once. No message holds an address or a UID, and foreign exceptions, which do, end here.
 """
 
@@ -173,7 +173,7 @@ class DicomwebClient:
                 document = json.loads(_limited(self._raw(answer), JSON_BYTES))
                 failed = {_text(i, REFERENCED_SOP_INSTANCE_UID): _number(i) for i in _items(document, FAILED)}
                 stored = {_text(i, REFERENCED_SOP_INSTANCE_UID) for i in _items(document, REFERENCED)}
-            except (ValueError, TypeError, AttributeError, KeyError):
+            except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
                 return None
         if not failed and not stored:
             return None
@@ -223,7 +223,7 @@ class DicomwebClient:
         request.extensions["timeout"] = timeout.as_dict()
         with translated():
             answer = self._http.send(request, stream=True)
-        if answer.status_code == 429 or (answer.status_code >= 500 and answer.status_code != 501):
+        if answer.status_code in (408, 429) or (answer.status_code >= 500 and answer.status_code != 501):
             answer.close()
             raise PacsOutage(f"the PACS answered HTTP {answer.status_code}", wait_s=retry_after(answer.headers))
         return answer

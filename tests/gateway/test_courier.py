@@ -3,6 +3,7 @@
 import json
 import threading
 
+import obstore.exceptions
 import pytest
 import redis
 from builders import make_mr
@@ -371,6 +372,68 @@ def test_an_outage_of_redis_leaves_the_job_to_its_lease(make, intake, store, mon
     assert (store.get(job_id).state, courier.leases.held) == ("running", ())
 
 
+def test_an_outage_of_the_blob_store_costs_time_and_no_attempt(make, intake, store, blobs, monkeypatch):
+    job_id, courier = enter(intake), make()
+
+    def full(*_):
+        raise obstore.exceptions.GenericError("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(blobs), "put_fetched", full)
+        step(courier)
+    record = store.get(job_id)
+    assert (record.state, record.attempts, record.postponed) == ("queued", 0, 1)
+    make_due(store)
+    step(courier)
+    assert store.get(job_id).stage == "compute"
+
+
+def answer_lost(store, monkeypatch, name):
+    """Redis does what it is told, and its answer is lost."""
+    told = getattr(store, name)
+
+    def lost(*what, **how):
+        told(*what, **how)
+        raise redis.TimeoutError("no answer")
+
+    monkeypatch.setattr(store, name, lost)
+
+
+def test_a_job_whose_entry_was_not_confirmed_is_taken_back_whole(intake, store, monkeypatch):
+    with monkeypatch.context() as patched:
+        answer_lost(store, patched, "create")
+        with pytest.raises(redis.TimeoutError):
+            intake.files(SPEC, FILES, key="k", renew=True)
+    assert store.depth() == 0
+    again = intake.files(SPEC, FILES, key="k", renew=True)
+    assert again.created
+    assert all(intake.blobs.get(key) for key in store.get(again.job_id).inputs)
+
+
+def test_a_job_that_cannot_even_be_taken_back_keeps_its_files(intake, store, monkeypatch):
+    def unreachable(*_):
+        raise redis.ConnectionError("down")
+
+    with monkeypatch.context() as patched:
+        answer_lost(store, patched, "create")
+        patched.setattr(store, "delete", unreachable)
+        with pytest.raises(redis.TimeoutError):
+            intake.files(SPEC, FILES, key="k")
+    entered = intake.files(SPEC, FILES, key="k")
+    assert not entered.created
+    assert all(intake.blobs.get(key) for key in store.get(entered.job_id).inputs)
+
+
+def test_an_outage_of_redis_leaves_no_files_behind(intake, store, monkeypatch):
+    def unreachable(*_, **__):
+        raise redis.ConnectionError("down")
+
+    monkeypatch.setattr(store.client, "ping", unreachable)
+    monkeypatch.setattr(type(intake.blobs), "put_inputs", lambda *_: pytest.fail("written in vain"))
+    with pytest.raises(redis.ConnectionError):
+        intake.files(SPEC, FILES)
+
+
 def test_a_courier_that_dies_costs_an_attempt_and_its_job_needs_no_message(intake, store, blobs):
     job_id = enter(intake)
     sent = []
@@ -416,7 +479,17 @@ def test_the_rules_start_jobs_once_for_a_series(make, intake, store, blobs, pacs
     assert {store.get(c).deliver_to for c in record.children} == {"pacs"}
     (result,) = record.artifacts
     assert json.loads(blobs.get(result.key))["jobs"] == list(record.children)
-    assert intake.route(REFERENCE, window_s=60).job_id == first.job_id
+
+
+def test_a_series_that_grows_after_its_announcement_is_done_again_whole(make, intake, store, pacs):
+    courier = make(RULES)
+    first = intake.route(REFERENCE, window_s=600).job_id
+    step(courier)
+    pacs.add(mr_series(4)[list(mr_series(4))[-1]])
+    again = intake.route(REFERENCE, window_s=600).job_id
+    assert again != first
+    step(courier)
+    assert not set(store.get(again).children) & set(store.get(first).children)
 
 
 def test_a_series_that_fires_again_after_the_window_starts_nothing_new(make, intake, store):

@@ -288,6 +288,9 @@ def test_a_huge_instance_is_broken_off_and_not_kept(run):
         assert send(association, make_mr()) == [0]
         big = make_dataset(make_pixels(100, 100), SOPInstanceUID="1.2.3.4.9")
         assert "Status" not in association.send_c_store(big)
+        deadline = time.monotonic() + 5  # a thread of the caller's notices it
+        while association.is_established and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert not association.is_established
     assert (len(scp.stored()), scp.reasons()) == (1, [])
     assert scp.counted[("association", "dataset-too-large")] == 1

@@ -194,8 +194,8 @@ def test_a_hook_starts_what_the_rules_say_and_once(client, courier, pacs, hook):
     answer = client.post(f"/v1/hooks/{hook}", json=SOURCE)
     assert (answer.status_code, answer.json()["operation"]) == (202, "route")
     again = client.post(f"/v1/hooks/{hook}", json=SOURCE)
-    assert again.json()["id"] == answer.json()["id"]
     route = wait_for(client, answer.json()["id"])
+    assert wait_for(client, again.json()["id"])["jobs"] == route["jobs"]
     assert (route["status"], len(route["jobs"])) == ("succeeded", 1)
     child = wait_for(client, route["jobs"][0])
     assert (child["operation"], child["status"], child["delivery"]["stored"]) == ("segment", "succeeded", 3)
