@@ -142,6 +142,7 @@ def _add_network(folder: Path, name: str, run: Path, record: RunRecord) -> Netwo
     halved = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in tensors.items()}
     file = f"models/{name}.safetensors"
     save_file(halved, folder / file)
+    (folder / file).chmod(0o644)  # safetensors writes for the owner alone; the worker of an image is another user
     return NetworkEntry(file=file, preset=record.preset, config=record.network, parameters=record.parameters)
 
 

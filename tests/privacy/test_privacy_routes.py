@@ -222,12 +222,17 @@ def offline(folder: Path, heard: Heard) -> None:
     heard.said += list(names(folder / "audit"))
 
 
+SOUND_SERIES = 3  # of `from_the_pacs`; what waits in fetch waits for a PACS that is down
+
+
 def settle(stack: Stack, heard: Heard) -> None:
     """Wait for the end of every job but those that wait for the PACS that is down."""
 
     def ended() -> bool:
         jobs = [stack.job(job_id) for job_id in heard.jobs]
-        return all(job["status"] in FINISHED or job["stage"] == "fetch" for job in jobs)
+        waiting = {job["stage"] for job in jobs if job["status"] not in FINISHED}
+        stored = [job for job in jobs if job["stage"] == "deliver" and job["status"] in FINISHED]
+        return waiting <= {"fetch"} and len(stored) >= SOUND_SERIES
 
     until(ended, 180, "the end of the jobs")
     until(lambda: "series routed" in (stack.folder / "scp.log").read_text(), 60, "the series by C-STORE")
