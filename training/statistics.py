@@ -1,0 +1,143 @@
+"""Intervals and tests over women. A woman's slices depend on each other, so the woman is the unit, never the slice.
+
+Resampling itself is SciPy's; here is only what it has to be told: which values belong to whom.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import bootstrap, permutation_test
+
+RESAMPLES = 2000
+LEVEL = 0.95
+PerWoman = Mapping[Hashable, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its percentile bootstrap interval; ``n`` counts the units that were resampled.
+
+    All three values are NaN where no unit has any; the interval is NaN with a single unit.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    unit: str = "women"
+
+
+def mean_over_women(values: PerWoman, *, unit: str = "women", seed: int = 0) -> Estimate:
+    """Mean over women of the mean over a woman's values, with its 95 % interval.
+
+    Parameters
+    ----------
+    values : per woman the figures of her slices or pairs; NaN counts as missing, and so does a woman without any other
+    unit : what the report calls her
+    seed : of the resampling
+    """
+    return _mean(_per_woman_means(values), unit, seed)
+
+
+def pooled_ratio(parts: PerWoman, wholes: PerWoman, *, unit: str = "women", seed: int = 0) -> Estimate:
+    """Sum of all parts over the sum of all wholes, women resampled as a whole.
+
+    Raises
+    ------
+    ValueError
+        When the two do not hold the same women.
+    """
+    women = _same_women(parts, wholes)
+    sums = np.array([[np.nansum(parts[w]), np.nansum(wholes[w])] for w in women], dtype=float).reshape(-1, 2)
+
+    def ratio(part: NDArray, whole: NDArray, axis: int = -1) -> NDArray:
+        return part.sum(axis) / whole.sum(axis)
+
+    if not len(women) or not sums[:, 1].sum():
+        return Estimate(np.nan, np.nan, np.nan, 0, unit)
+    value = float(sums[:, 0].sum() / sums[:, 1].sum())
+    if len(women) == 1:
+        return Estimate(value, np.nan, np.nan, 1, unit)
+    low, high = _interval((sums[:, 0], sums[:, 1]), ratio, seed)
+    return Estimate(value, low, high, len(women), unit)
+
+
+def paired_difference(a: PerWoman, b: PerWoman, *, unit: str = "women", seed: int = 0) -> tuple[Estimate, float]:
+    """(mean over women of a - b with its interval, two-sided p of a sign-flip permutation test over women).
+
+    Women who lack either are left out; p is NaN with fewer than two.
+
+    Raises
+    ------
+    ValueError
+        When the two do not hold the same women.
+    """
+    women = _same_women(a, b)
+    differences = np.array([_mean_of(a[w]) - _mean_of(b[w]) for w in women], dtype=float)
+    differences = differences[np.isfinite(differences)]
+    estimate = _mean(differences, unit, seed)
+    if len(differences) < 2:
+        return estimate, float("nan")
+    test = permutation_test(
+        (differences,),
+        lambda x, axis=-1: x.mean(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        rng=np.random.default_rng(seed),
+    )
+    return estimate, float(test.pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for having tested all of them (Holm 1979), in the order given; NaN stays NaN."""
+    p = np.asarray(p_values, dtype=float)
+    tested = np.flatnonzero(np.isfinite(p))
+    adjusted = np.full(len(p), np.nan)
+    largest = 0.0
+    for rank, index in enumerate(tested[np.argsort(p[tested], kind="stable")]):
+        largest = max(largest, min(1.0, float(p[index]) * (len(tested) - rank)))
+        adjusted[index] = largest
+    return [float(x) for x in adjusted]
+
+
+def _per_woman_means(values: PerWoman) -> NDArray[np.float64]:
+    means = np.array([_mean_of(v) for v in values.values()], dtype=float)
+    return means[np.isfinite(means)]
+
+
+def _mean_of(values: Sequence[float]) -> float:
+    known = [v for v in values if np.isfinite(v)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def _mean(values: NDArray[np.float64], unit: str, seed: int) -> Estimate:
+    if not len(values):
+        return Estimate(np.nan, np.nan, np.nan, 0, unit)
+    if len(values) == 1:
+        return Estimate(float(values[0]), np.nan, np.nan, 1, unit)
+    low, high = _interval((values,), np.mean, seed)
+    return Estimate(float(values.mean()), low, high, len(values), unit)
+
+
+def _interval(samples: tuple[NDArray, ...], statistic: object, seed: int) -> tuple[float, float]:
+    """Percentile interval; the samples are resampled together."""
+    result = bootstrap(
+        samples,
+        statistic,
+        paired=len(samples) > 1,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def _same_women(a: PerWoman, b: PerWoman) -> list[Hashable]:
+    if a.keys() != b.keys():
+        raise ValueError("the two samples must hold the same women")
+    return list(a)
