@@ -19,6 +19,7 @@ from PIL import Image
 from reacquire.dicom import SliceImage, read_slice
 from reacquire.iap import load_vocabulary
 from reacquire.imaging import Preprocessing
+from training.split import check_disjoint
 
 Split = Literal["train", "val", "test"]
 FORMAT = "reacquire-cache/2"
@@ -98,6 +99,8 @@ def build_cache(
         When the folder holds a cache already: caches are never overwritten.
     ValueError
         When the manifest is not split yet.
+    IngestError
+        When a patient is in two splits.
     """
     if (folder / "index.json").exists():
         raise FileExistsError(f"{folder} holds a cache already; name another folder")
@@ -138,6 +141,7 @@ def _usable(manifest: Path) -> list[dict]:
     used = [line for line in lines if not line.get("excluded")]
     if any(line["split"] is None for line in used):
         raise ValueError(f"{manifest} is not split; run reacquire-train split first")
+    check_disjoint(used, manifest)
     return used
 
 

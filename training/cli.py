@@ -1,6 +1,7 @@
 """``reacquire-train``: from nothing to a measured bundle in a handful of commands."""
 
 import json
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, get_args
@@ -13,14 +14,17 @@ from reacquire.imaging import Preprocessing
 from reacquire.jobs.spec import Options, SamplerName
 from reacquire.phantom.cohort import MANIFEST, write_cohort
 from training.cache import build_cache, open_cache
-from training.config import PRESETS, ModelName, PresetName
-from training.data_commands import augment, ingest, split
+from training.config import PRESETS, ModelName, PrecisionName, PresetName, TrainConfig, TrainError
+from training.data_commands import augment, fail, ingest, split
 from training.evaluate import evaluate as evaluate_bundle
+from training.hardware import Accelerator, launch, placed
+from training.ingest import IngestError
 from training.pack import DIRECT, PAPER, Card, pack_bundle
 from training.progress import counted, tracked
 from training.progress import steps as steps_bar
 from training.record import read_record
 from training.runs import run_training, training_rows, with_overrides
+from training.tracking import TrackerName
 
 app = typer.Typer(help="Train, evaluate and pack the three models.", no_args_is_help=True)
 LICENCE = Path(__file__).resolve().parents[1] / "LICENSE"
@@ -65,24 +69,72 @@ app.command()(augment)
 @app.command()
 def train(
     model: Annotated[str, typer.Argument(help=", ".join(get_args(ModelName)))],
-    cohort: Annotated[Path, typer.Option(help="folder written by the cohort command")],
+    cohort: Annotated[Path, typer.Option(help="folder written by the cohort command, or ingested and split")],
     run: Annotated[Path, typer.Option(help="new run folder")],
     preset: Annotated[str, typer.Option(help=", ".join(get_args(PresetName)))] = "smoke",
     resume: Annotated[bool, typer.Option(help="go on with a run that was broken off")] = False,
-    steps: Annotated[int | None, typer.Option(help="at most so many steps per phase")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="at most so many steps per phase")] = None,
     seed: int = 0,
     init: Annotated[Path | None, typer.Option(help="weights.safetensors to start from")] = None,
+    accelerator: Annotated[str, typer.Option(help=", ".join(get_args(Accelerator)))] = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(help=f"{', '.join(get_args(PrecisionName))}; by default what preset and device agree on"),
+    ] = None,
+    accumulate: Annotated[int, typer.Option(min=1, help="compute each batch in so many parts: less memory")] = 1,
+    compile_: Annotated[bool, typer.Option("--compile", help="with torch.compile; needs a C++ compiler")] = False,
+    track: Annotated[str, typer.Option(help="tensorboard, mlflow, or both with a comma; offline")] = "",
 ) -> None:
-    """Train one network."""
+    """Train one network; under torchrun on several GPUs or machines (docs/training.md)."""
     if (model, preset) not in PRESETS:
         raise typer.BadParameter(f"there is no preset {preset!r} for a model {model!r}")
-    config = with_overrides(PRESETS[model, preset], seed=seed, steps=steps)  # type: ignore[index]
-    if not (cohort / "cache" / "index.json").exists():  # an ingested manifest comes without one
-        build_cache(cohort, cohort / "cache", Preprocessing(), progress=lambda items: tracked(items, "cache"))
-    sized = config.sized(len(training_rows(config, open_cache(cohort / "cache"))))
-    with steps_bar(sized.steps, f"{model} ({preset})") as report:
-        weights = run_training(cohort / "cache", run, config, resume=resume, report=report, init=init)
-    typer.echo(f"weights: {weights}")
+    trackers = tuple(name for name in track.split(",") if name)
+    for value, allowed in (
+        (accelerator, Accelerator),
+        (precision, PrecisionName),
+        *((t, TrackerName) for t in trackers),
+    ):
+        if value is not None and value not in get_args(allowed):
+            raise typer.BadParameter(f"{value!r} is none of {', '.join(get_args(allowed))}")
+    config = with_overrides(
+        PRESETS[model, preset],  # type: ignore[index]
+        seed=seed,
+        steps=steps,
+        precision=precision,  # type: ignore[arg-type]
+        accumulate=accumulate,
+        compiler="inductor" if compile_ else None,
+    )
+    try:
+        _train(cohort, run, config if precision else placed(config, accelerator), resume, init, accelerator, trackers)
+    except (IngestError, TrainError, OSError) as error:
+        fail(error)
+
+
+def _train(
+    cohort: Path,
+    run: Path,
+    config: TrainConfig,
+    resume: bool,
+    init: Path | None,
+    accelerator: Accelerator,
+    trackers: tuple[TrackerName, ...],
+) -> None:
+    fabric = launch(config.precision, accelerator)
+    folder, main = cohort / "cache", fabric.is_global_zero
+    with fabric.rank_zero_first():
+        if not (folder / "index.json").exists():  # an ingested manifest comes without one
+            build_cache(cohort, folder, Preprocessing(), progress=lambda items: tracked(items, "cache"))
+    config = config.sized(len(training_rows(config, open_cache(folder))))
+    with steps_bar(config.steps, f"{config.model} ({config.preset})") if main else nullcontext(_silent) as report:
+        weights = run_training(
+            folder, run, config, resume=resume, report=report, init=init, fabric=fabric, trackers=trackers
+        )
+    if main:
+        typer.echo(f"weights: {weights}")
+
+
+def _silent(step: int, loss: float) -> None:
+    """Of several processes one shows a bar."""
 
 
 @app.command()

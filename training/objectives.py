@@ -1,11 +1,16 @@
-"""One loss per network; each maps (network, batch, generator) to a scalar and owns no state."""
+"""One loss per network; each maps (network, batch, draws) to a scalar and owns no state.
 
+``draws`` has one generator per item: the loss of an item depends neither on its batch mates nor on the number of
+processes and parts that a batch is computed in.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import pi
 
 import torch
 from monai.losses import DiceCELoss
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from reacquire.diffusion import NoiseSchedule
@@ -32,12 +37,12 @@ class PaperDenoising:
     schedule: NoiseSchedule
     dropout: float
 
-    def __call__(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+    def __call__(self, network: nn.Module, batch: Batch, draws: Sequence[Generator]) -> Tensor:
         x0 = batch.target
-        t = torch.randint(0, self.schedule.timesteps, (len(x0),), generator=generator)
-        z = torch.randn(x0.shape, generator=generator).to(x0)
-        condition = drop(batch.condition, self.dropout, generator, "whole")
-        return mse_loss(network(self.schedule.q_sample(x0, t, z), t.to(x0.device), condition), z)
+        t = torch.cat([torch.randint(self.schedule.timesteps, (1,), generator=g, device=g.device) for g in draws])
+        z = torch.stack([torch.randn(x0.shape[1:], generator=g, device=g.device) for g in draws]).to(x0)
+        condition = drop(batch.condition, self.dropout, draws, "whole")
+        return mse_loss(network(self.schedule.q_sample(x0, t.cpu(), z), t.to(x0.device), condition), z)
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,10 @@ class DirectEditing:
 
     dropout: float
 
-    def __call__(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-        known = drop(batch.source_condition, self.dropout, generator, "independent")
-        known = drop(known, UNKNOWN_SOURCE, generator, "whole")
-        target = drop(batch.condition, self.dropout, generator, "independent")
+    def __call__(self, network: nn.Module, batch: Batch, draws: Sequence[Generator]) -> Tensor:
+        known = drop(batch.source_condition, self.dropout, draws, "independent")
+        known = drop(known, UNKNOWN_SOURCE, draws, "whole")
+        target = drop(batch.condition, self.dropout, draws, "independent")
         change, level = network(batch.source, known, target).chunk(2, dim=1)
         error = (batch.source + change - batch.truth).abs()
         breast = batch.labels[:, None] > 0
@@ -92,7 +97,7 @@ class Prediction:
     encoding: Encoding
     weights: dict[str, Tensor]
 
-    def __call__(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def __call__(self, network: nn.Module, batch: Batch, draws: Sequence[Generator]) -> Tensor:  # noqa: ARG002
         outputs = network(batch.target)
         losses = []
         for i, parameter in enumerate(self.encoding.parameters):
@@ -130,5 +135,5 @@ class Segmentation:
     def __init__(self) -> None:
         self.loss = DiceCELoss(include_background=True, to_onehot_y=True, softmax=True)
 
-    def __call__(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def __call__(self, network: nn.Module, batch: Batch, draws: Sequence[Generator]) -> Tensor:  # noqa: ARG002
         return self.loss(network(batch.target), batch.labels[:, None])

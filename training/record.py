@@ -27,6 +27,8 @@ class RunRecord:
     seen : training slices by keyword and category
     method : of an editor, the fields of its setup in ``reacquire.bundles.manifest`` that training decides
     scanners : the training slices' combinations of categories with the range of each number, see ``count_scanners``
+    precision : that the run was computed in, see ``TrainConfig``
+    validation : the best validation loss and the step after which it was taken, None without validation
     started_from : sha256 of the weights file that training started from, None for fresh weights
     """
 
@@ -45,6 +47,8 @@ class RunRecord:
     method: dict[str, Any] | None
     started_from: str | None = None
     scanners: list[dict[str, Any]] = field(default_factory=list)
+    precision: str = "32-true"
+    validation: dict[str, float] | None = None
 
 
 def count_seen(cache: SliceCache, encoding: Encoding) -> dict[str, dict[str, int]]:

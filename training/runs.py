@@ -4,12 +4,14 @@ A run folder holds config.json, losses.jsonl, the resumable checkpoint and, at i
 record beside it. It is written once and never altered.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
 from torch import nn
 
 from reacquire.bundles.manifest import file_sha256
@@ -28,8 +30,10 @@ from reacquire.networks import (
 )
 from training.batches import Batch, Batches
 from training.cache import Row, SliceCache, open_cache
-from training.config import TrainConfig
-from training.loop import Objective, Report, open_run, train
+from training.checkpoint import State, write_tensors
+from training.config import PrecisionName, TrainConfig, TrainError, to_json
+from training.hardware import launch, placed
+from training.loop import Report, Task, train
 from training.objectives import (
     CLASS_WEIGHT_CAP,
     DirectEditing,
@@ -39,9 +43,12 @@ from training.objectives import (
     class_weights,
 )
 from training.record import RunRecord, count_scanners, count_seen, write_record
+from training.tracking import TrackerName
+from training.validation import Objective, Validation, validation_rows
 
 PAPER_START = 49  # the first index that the authors' loop denoises at (docs/paper.md row 3)
 ITSELF = 0.1  # share of the editor's batch whose source is the target under its own parameters: nothing may change
+VALIDATION_BATCH = 32  # slices at once; the mean does not depend on it
 
 
 def encoding_of(config: TrainConfig) -> Encoding:
@@ -80,69 +87,130 @@ def training_rows(config: TrainConfig, cache: SliceCache) -> tuple[Row, ...]:
     return cache.split("train", masked=config.model == "segmenter")
 
 
+def _source_of_batches(config: TrainConfig, cache: SliceCache, rows: tuple[Row, ...], batch_size: int) -> Batches:
+    """Batches of some slices with what the run's loss needs, unmirrored."""
+    direct = config.model == "editor" and config.network == "default"
+    return Batches(
+        cache,
+        rows,
+        encoding_of(config),
+        batch_size,
+        config.seed,
+        paired=direct,
+        mirror=False,
+        labels=direct or config.model == "segmenter",
+        truth=direct,
+    )
+
+
 def batches_of(config: TrainConfig, cache: SliceCache) -> list[Batches]:
     """One source of batches per phase."""
-    paired = config.model == "editor" and config.network == "default"
-    rows, encoding = training_rows(config, cache), encoding_of(config)
+    rows = training_rows(config, cache)
+    sources = [_source_of_batches(config, cache, rows, phase.batch_size) for phase in config.phases]
     return [
-        Batches(
-            cache,
-            rows,
-            encoding,
-            phase.batch_size,
-            config.seed,
-            size=phase.size,
-            paired=paired,
-            itself=ITSELF if paired else 0.0,
-            mirror=config.mirror,
-        )
-        for phase in config.phases
+        replace(source, size=phase.size, itself=ITSELF if source.paired else 0.0, mirror=config.mirror)
+        for source, phase in zip(sources, config.phases, strict=True)
     ]
 
 
+def validation_of(config: TrainConfig, cache: SliceCache, objective: Objective) -> Validation | None:
+    """How the run is validated; None where its preset does not ask, or the cohort has no slices for it."""
+    rows = validation_rows(config, cache)
+    if not rows:
+        return None
+    return Validation(_source_of_batches(config, cache, rows, min(VALIDATION_BATCH, len(rows))), objective)
+
+
 def run_training(
-    cache_folder: Path, run: Path, config: TrainConfig, *, resume: bool, report: Report, init: Path | None = None
+    cache_folder: Path,
+    run: Path,
+    config: TrainConfig,
+    *,
+    resume: bool,
+    report: Report,
+    init: Path | None = None,
+    fabric: Fabric | None = None,
+    trackers: tuple[TrackerName, ...] = (),
 ) -> Path:
     """Train one network, from the weights file ``init`` where one is given; returns the weights file.
 
+    Without a launched ``fabric`` it trains on the GPU where there is one, in a precision that the device does well.
+
     Raises
     ------
-    FileExistsError, ValueError
+    FileExistsError, TrainError
         As ``open_run``.
+    OSError
+        When a file can't be written; what was finished is kept.
     RuntimeError
         When ``init`` holds other tensors than the network.
     """
+    if fabric is None:
+        config = placed(config)
+        fabric = launch(config.precision)
     cache = open_cache(cache_folder)
     config = config.sized(len(training_rows(config, cache)))
-    open_run(run, config, resume=resume)
+    sources, objective = batches_of(config, cache), objective_of(config, cache)
+
+    def batch(phase: int, step: int, part: int, parts: int) -> Batch:
+        return sources[phase](step, part, parts)
+
+    task = Task(batch, objective, validation_of(config, cache, objective))
     network, network_config = build_network(config)
     if init is not None:
         network.load_state_dict(load_file(init))
-    sources = batches_of(config, cache)
-
-    def batch(phase: int, step: int) -> Batch:
-        return sources[phase](step)
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    kept = train(network, objective_of(config, cache), batch, config, run, device=device, report=report)
+    with fabric.rank_zero_first():
+        open_run(run, config, resume=resume or not fabric.is_global_zero)
+    state = train(network, task, config, run, fabric, report=report, trackers=trackers)
     weights = run / "weights.safetensors"
-    save_file({k: v.detach().cpu().contiguous() for k, v in kept.state_dict().items()}, weights)
-    started_from = None if init is None else file_sha256(init)
-    write_record(run, _record(config, cache, network_config, parameter_count(kept), started_from))
+    if fabric.is_global_zero:
+        write_tensors(weights, state.kept.state_dict())
+        started_from = None if init is None else file_sha256(init)
+        write_record(run, _record(config, cache, network_config, state, started_from))
+    fabric.barrier()
     return weights
 
 
+def open_run(folder: Path, config: TrainConfig, *, resume: bool) -> None:
+    """Create a run folder, or check that the one to resume belongs to the same run.
+
+    Raises
+    ------
+    FileExistsError
+        When the folder exists and ``resume`` is false: runs are never overwritten.
+    TrainError
+        When the run to resume was started with another configuration.
+    """
+    record = folder / "config.json"
+    if record.exists():
+        if not resume:
+            raise FileExistsError(f"{folder} holds a run already; resume it or name another folder")
+        old, new = json.loads(record.read_text(encoding="utf-8")), json.loads(json.dumps(to_json(config)))
+        if old != new:
+            names = ", ".join(sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key)))
+            raise TrainError(
+                f"{folder} was started with another configuration ({names}); give the options that config.json there "
+                "names, or another folder"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    part = record.with_name("config.json.part")
+    part.write_text(json.dumps(to_json(config), indent=1) + "\n", encoding="utf-8")
+    part.replace(record)
+
+
 def _record(
-    config: TrainConfig, cache: SliceCache, network: dict[str, Any], parameters: int, started_from: str | None
+    config: TrainConfig, cache: SliceCache, network: dict[str, Any], state: State, started_from: str | None
 ) -> RunRecord:
     encoding = encoding_of(config)
+    standing = state.standing
     return RunRecord(
         model=config.model,
         preset=config.preset,
         seed=config.seed,
-        steps=config.steps,
+        steps=standing.step if state.best else state.step,
         network=network,
-        parameters=parameters,
+        parameters=parameter_count(state.kept),
         vocabulary=encoding.vocabulary.sha256,
         layout=encoding.layout,
         preprocessing=cache.preprocessing,
@@ -152,6 +220,8 @@ def _record(
         method=_method(config) if config.model == "editor" else None,
         started_from=started_from,
         scanners=count_scanners(cache, encoding) if config.model == "editor" else [],
+        precision=config.precision,
+        validation={"loss": standing.loss, "step": standing.step} if standing.step else None,
     )
 
 
@@ -167,10 +237,21 @@ def _method(config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def with_overrides(config: TrainConfig, *, seed: int, steps: int | None) -> TrainConfig:
-    """The preset with another seed, or cut to ``steps`` per phase."""
-    config = replace(config, seed=seed)
+def with_overrides(
+    config: TrainConfig,
+    *,
+    seed: int,
+    steps: int | None = None,
+    precision: PrecisionName | None = None,
+    accumulate: int = 1,
+    compiler: str | None = None,
+) -> TrainConfig:
+    """The preset with another seed, cut to ``steps`` per phase, or computed in another way."""
+    config = replace(
+        config, seed=seed, accumulate=accumulate, compiler=compiler, precision=precision or config.precision
+    )
     if steps is None:
         return config
     phases = tuple(replace(phase, steps=min(steps, phase.steps) or steps) for phase in config.phases)
-    return replace(config, epochs=None, phases=phases)
+    every = config.validate_every and steps if config.epochs else config.validate_every
+    return replace(config, epochs=None, phases=phases, validate_every=every)

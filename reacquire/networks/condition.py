@@ -51,7 +51,10 @@ class Condition(NamedTuple):
 
 
 def drop(
-    condition: Condition, p: float, generator: torch.Generator | None = None, mode: DropMode = "independent"
+    condition: Condition,
+    p: float,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    mode: DropMode = "independent",
 ) -> Condition:
     """Forget parameters at random, so that the denoiser also learns to do without them.
 
@@ -61,8 +64,9 @@ def drop(
         What the batch was acquired with.
     p : float
         Probability of forgetting, in [0, 1]; the paper's conditional dropout is 0.15 (section 2.3).
-    generator : torch.Generator or None
-        CPU generator; the draw does not depend on the device of the condition.
+    generator : torch.Generator, sequence of torch.Generator, or None
+        One for all, or one per item: then an item's draw does not depend on its batch mates. They draw on their own
+        device, whatever that of the condition.
     mode : {"independent", "whole"}
         ``independent`` forgets each parameter on its own (any subset can then be unknown when serving); ``whole``
         forgets all parameters of an item together, as the authors do.
@@ -83,7 +87,11 @@ def drop(
         raise ValueError(f"mode must be 'independent' or 'whole', not {mode!r}")
     items, parameters = condition.known.shape
     columns = parameters if mode == "independent" else 1
-    keep = (torch.rand(items, columns, generator=generator) >= p).to(condition.known.device)
+    if isinstance(generator, Sequence):
+        drawn = torch.stack([torch.rand(columns, generator=g, device=g.device) for g in generator])
+    else:
+        drawn = torch.rand(items, columns, generator=generator, device=generator.device if generator else None)
+    keep = (drawn >= p).to(condition.known.device)
     known = condition.known & keep
     anything = known.any(dim=1, keepdim=True)
     return Condition(torch.where(anything, condition.vector, torch.zeros_like(condition.vector)), known)

@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import helm_python as helm
 import pytest
 import yaml
 from chart_rendering import CHART, SCENARIOS, VALUES, changed, container, installed, only, render
 
 from reacquire.dicom import read_slice
 from reacquire.errors import ReacquireError
+from training.config import PRESETS
 
 CUSTOM = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ScaledObject"}
 
@@ -96,13 +96,17 @@ def test_training_asks_for_the_devices_it_uses() -> None:
     }
     commands = {n: o["spec"]["template"]["spec"]["containers"][0]["command"] for n, o in found.items()}
     assert commands["predictor"] == ["python", "-m", "training.cli"]
-    assert commands["editor"] == ["torchrun", "--standalone", "--nproc-per-node=2", "-m", "training.cli"]
+    torchrun = ["torchrun", "--standalone", "--local-addr=localhost", "--nproc-per-node=2", "-m", "training.cli"]
+    assert commands["editor"] == torchrun
     assert all(o["spec"]["template"]["spec"]["restartPolicy"] == "Never" for o in found.values())
 
 
-def test_several_gpus_need_an_image_that_can() -> None:
-    with pytest.raises(helm.HelmRenderError, match="would overwrite each other"):
-        render(changed("training", "training.distributed", False))
+@pytest.mark.parametrize("name", ["predictor", "editor"])
+def test_the_jobs_name_presets_whose_batches_their_devices_can_divide(name: str) -> None:
+    container = jobs(VALUES["training"])[name]["spec"]["template"]["spec"]["containers"][0]
+    words = container["args"]
+    preset = PRESETS[words[1], words[words.index("--preset") + 1]]
+    assert all(phase.batch_size % container["resources"]["limits"]["nvidia.com/gpu"] == 0 for phase in preset.phases)
 
 
 def test_a_changed_training_is_another_job() -> None:

@@ -28,11 +28,14 @@ GE = {
 }
 
 
-def write_fake_cache(folder: Path, *, women: int = 8, size: int = 32) -> SliceCache:
-    """Two slices per woman of one position, Siemens and GE; GE is the brighter one. Half of the women are for tests."""
+def write_fake_cache(folder: Path, *, women: int = 8, size: int = 32, val: bool = False) -> SliceCache:
+    """Two slices per woman of one position, Siemens and GE; GE is the brighter one.
+
+    Half of the women train; the others are for tests, or with ``val`` all but the last for validation.
+    """
     rng = np.random.default_rng(0)
     rows = [
-        Row(2 * w + i, w, "train" if w < women // 2 else "test", f"{w}-0", iap)
+        Row(2 * w + i, w, "train" if w < women // 2 else "val" if val and w < women - 1 else "test", f"{w}-0", iap)
         for w in range(women)
         for i, iap in enumerate((SIEMENS, GE))
     ]

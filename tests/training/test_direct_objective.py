@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from reacquire.networks import Condition
 from training.batches import Batch
 from training.objectives import DirectEditing, noise_likelihood
+from training.validation import draws
 
 
 class Answering(nn.Module):
@@ -33,7 +34,7 @@ def batch(count: int = 64) -> Batch:
 
 def loss(change: Tensor, of: Batch, dropout: float = 0.0) -> tuple[float, Answering]:
     network = Answering(change)
-    return DirectEditing(dropout)(network, of, torch.Generator().manual_seed(1)).item(), network
+    return DirectEditing(dropout)(network, of, draws(1, (0,), range(len(of.target)))).item(), network
 
 
 def test_the_true_change_is_the_best_answer() -> None:

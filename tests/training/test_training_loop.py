@@ -12,7 +12,7 @@ import torch
 from fake_cache import write_fake_cache
 from safetensors.torch import load_file
 
-from training.config import PRESETS, Phase, TrainConfig, from_json, to_json
+from training.config import Phase, TrainConfig
 from training.runs import build_network, run_training
 
 TINY = {
@@ -85,26 +85,8 @@ def test_a_run_is_never_overwritten(cache_folder: Path, tmp_path: Path) -> None:
 
 def test_a_run_is_not_resumed_with_another_configuration(cache_folder: Path, tmp_path: Path) -> None:
     run_training(cache_folder, tmp_path / "run", TINY["segmenter"], resume=False, report=silent)
-    with pytest.raises(ValueError, match="another configuration"):
+    with pytest.raises(ValueError, match=r"another configuration \(.*phases"):
         run_training(cache_folder, tmp_path / "run", TINY["predictor"], resume=True, report=silent)
-
-
-@pytest.mark.parametrize("key", PRESETS, ids=lambda k: "-".join(k))
-def test_presets_survive_json(key: tuple) -> None:
-    assert from_json(json.loads(json.dumps(to_json(PRESETS[key])))) == PRESETS[key]
-
-
-def test_paper_presets_have_the_papers_hyper_parameters() -> None:
-    editor = PRESETS["editor", "paper"]
-    assert (editor.epochs, editor.phases[0].batch_size, editor.phases[0].learning_rate) == (15, 32, 1e-4)
-    assert (editor.weight_decay, editor.condition_dropout) == (1e-3, 0.15)
-    predictor = PRESETS["predictor", "paper"]
-    assert (predictor.epochs, predictor.phases[0].batch_size, predictor.phases[0].learning_rate) == (200, 512, 1e-5)
-    assert PRESETS["segmenter", "paper"].phases[0] == Phase(0, 256, 2e-3)
-
-
-def test_epochs_become_steps() -> None:
-    assert PRESETS["editor", "paper"].sized(3200).steps == 1500
 
 
 def test_the_learning_rate_falls_within_each_phase() -> None:

@@ -1,0 +1,93 @@
+"""What goes wrong around a training ends in one line naming file and remedy, and keeps what was finished."""
+
+import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from fake_cache import write_fake_cache
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from reacquire.imaging import Preprocessing
+from training.cache import build_cache
+from training.cli import app
+from training.config import Phase, TrainConfig
+from training.ingest import IngestError
+from training.runs import run_training
+
+TINY = TrainConfig("segmenter", "smoke", "default", (Phase(4, 4, 1e-3),), checkpoint_every=2)
+
+
+def silent(step: int, loss: float) -> None:
+    """No progress bar in tests."""
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cohort")
+    write_fake_cache(folder / "cache", women=40)
+    return folder
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """As on a disk that is nearly full: the system refuses to let a file grow beyond ``size`` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on(cohort: Path, tmp_path: Path) -> None:
+    whole = run_training(cohort / "cache", tmp_path / "whole", TINY, resume=False, report=silent)
+    run = tmp_path / "run"
+
+    def fill(step: int, loss: float) -> None:
+        if step == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    with pytest.raises(OSError, match=r"checkpoint.safetensors can't be written .*--resume"), no_file_beyond(2**40):
+        run_training(cohort / "cache", run, TINY, resume=False, report=fill)
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoint.safetensors", "config.json", "losses.jsonl"]
+    first = []
+    resumed = run_training(cohort / "cache", run, TINY, resume=True, report=lambda step, loss: first.append(step))
+    assert first == [2, 3]
+    a, b = load_file(whole), load_file(resumed)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_losses_that_can_not_be_written_name_their_file(cohort: Path, tmp_path: Path) -> None:
+    def fill(step: int, loss: float) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    with pytest.raises(OSError, match=r"losses.jsonl or .* can't be written .*--resume"), no_file_beyond(2**40):
+        run_training(cohort / "cache", tmp_path, replace(TINY, seed=1), resume=False, report=fill)
+
+
+def test_a_patient_in_two_splits_is_refused(tmp_path: Path) -> None:
+    line = {"patient_id": "p1", "woman": 0, "split": "train"}
+    (tmp_path / "manifest.jsonl").write_text("\n".join(json.dumps(line | {"split": s}) for s in ("train", "test")))
+    with pytest.raises(IngestError, match=r"manifest.jsonl: p1 is in two splits .*split again"):
+        build_cache(tmp_path, tmp_path / "cache", Preprocessing())
+    assert not (tmp_path / "cache" / "index.json").exists()
+
+
+def refused(*words: str | Path) -> str:
+    result = CliRunner().invoke(app, [str(word) for word in ("train", "segmenter", *words)])
+    assert result.exit_code != 0
+    (line,) = [line for line in result.output.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def test_the_command_says_in_one_line_what_to_do(cohort: Path, tmp_path: Path) -> None:
+    given = ("--cohort", cohort, "--run", tmp_path)
+    assert "preset of smaller batches" in refused(*given, "--preset", "paper", "--steps", "1", "--accelerator", "cpu")
+    assert "--precision 32-true" in refused(*given, "--precision", "16-mixed", "--accelerator", "cpu")
+    assert "manifest.jsonl" in refused("--cohort", tmp_path, "--run", tmp_path)
