@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from training.validation import Standing
 
@@ -33,7 +34,7 @@ class State:
     """
 
     model: nn.Module
-    ema: nn.Module | None
+    ema: AveragedModel | None
     optimizer: Optimizer
     precision: Stateful
     step: int = 0
@@ -43,7 +44,7 @@ class State:
     @property
     def kept(self) -> nn.Module:
         """The network that the run is for: the average where there is one."""
-        return self.model if self.ema is None else self.ema.module  # type: ignore[return-value]
+        return self.model if self.ema is None else self.ema.module
 
 
 def save_checkpoint(folder: Path, state: State) -> None:

@@ -7,6 +7,7 @@ Every random number is a function of (seed, step, item), so the state is just we
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -61,16 +62,7 @@ def train(
         When a batch can't be divided among the processes.
     """
     parts = _parts(config, fabric)
-    # channels_last: twice as fast on a CPU; PyTorch's stub lacks the overload
-    network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    if fabric.world_size > 1 and fabric.device.type == "cuda":
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    adamw = torch.optim.AdamW(network.parameters(), lr=1.0, weight_decay=config.weight_decay)
-    compiled = torch.compile(network, backend=config.compiler) if config.compiler else network
-    model, optimizer = fabric.setup(compiled, adamw)
-    ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema is not None else None
-    state = State(network, ema, adamw, fabric.strategy.precision)
-    load_checkpoint(run, state)
+    state, model, optimizer = _set_up(network, config, run, fabric)
 
     def load(step: int) -> list[Batch]:
         return [task.batches(config.phase_at(step)[0], step, part, parts) for part in _own(config, fabric)]
@@ -79,14 +71,14 @@ def train(
         todo = range(state.step, state.step if _over(config, state) else config.steps)
         for step, batches in ahead(load, todo, threads=1 if fabric.device.type == "cpu" else GPU_LOADERS):
             _, _, rate = config.phase_at(step)
-            adamw.param_groups[0]["lr"] = rate
+            state.optimizer.param_groups[0]["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
             loss = _accumulate(model, task.objective, batches, step, config, fabric)
             if config.clip is not None:
                 fabric.clip_gradients(model, optimizer, max_norm=config.clip, error_if_nonfinite=False)
             optimizer.step()
-            if ema is not None:
-                ema.update_parameters(network)
+            if state.ema is not None:
+                state.ema.update_parameters(state.model)
             state.step = step + 1
             values = {"loss": loss} | _validate(state, task.validation, config, fabric)
             report(step, loss)
@@ -100,6 +92,21 @@ def train(
         state.kept.load_state_dict(state.best)
     state.kept.eval()
     return state
+
+
+def _set_up(network: nn.Module, config: TrainConfig, run: Path, fabric: Fabric) -> tuple[State, Any, Any]:
+    """(the state, as the run's checkpoint has it; network and optimiser as Fabric runs them)."""
+    # channels_last: twice as fast on a CPU; PyTorch's stub lacks the overload
+    network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    adamw = torch.optim.AdamW(network.parameters(), lr=1.0, weight_decay=config.weight_decay)
+    compiled = torch.compile(network, backend=config.compiler) if config.compiler else network
+    model, optimizer = fabric.setup(compiled, adamw)
+    ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema is not None else None
+    state = State(network, ema, adamw, fabric.strategy.precision)
+    load_checkpoint(run, state)
+    return state, model, optimizer
 
 
 def _parts(config: TrainConfig, fabric: Fabric) -> int:
@@ -120,7 +127,7 @@ def _own(config: TrainConfig, fabric: Fabric) -> range:
 
 
 def _accumulate(
-    model: nn.Module, objective: Objective, batches: list[Batch], step: int, config: TrainConfig, fabric: Fabric
+    model: Any, objective: Objective, batches: list[Batch], step: int, config: TrainConfig, fabric: Fabric
 ) -> float:
     """Average the gradients of all parts, over turns and processes; returns the mean loss of the whole batch."""
     parts = fabric.world_size * config.accumulate
@@ -128,7 +135,7 @@ def _accumulate(
     for turn, (part, batch) in enumerate(zip(_own(config, fabric), batches, strict=True)):
         items = range(part, part + parts * len(batch.target), parts)
         generators = draws(config.seed, (STREAM, step), items, fabric.device)
-        with fabric.no_backward_sync(model, enabled=turn + 1 < len(batches)):  # type: ignore[arg-type]
+        with fabric.no_backward_sync(model, enabled=turn + 1 < len(batches)):
             loss = objective(model, batch.to(fabric.device), generators) / len(batches)
             fabric.backward(loss)
         total += loss.detach()

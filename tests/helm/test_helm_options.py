@@ -96,7 +96,7 @@ def test_training_asks_for_the_devices_it_uses() -> None:
     }
     commands = {n: o["spec"]["template"]["spec"]["containers"][0]["command"] for n, o in found.items()}
     assert commands["predictor"] == ["python", "-m", "training.cli"]
-    torchrun = ["torchrun", "--standalone", "--local-addr=localhost", "--nproc-per-node=2", "-m", "training.cli"]
+    torchrun = ["torchrun", "--standalone", "--local-addr=localhost", "--nproc-per-node=2", "-m", "--", "training.cli"]
     assert commands["editor"] == torchrun
     assert all(o["spec"]["template"]["spec"]["restartPolicy"] == "Never" for o in found.values())
 
