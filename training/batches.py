@@ -6,7 +6,7 @@ A part is what one process computes at once; the parts of a step are the same ba
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,9 +32,9 @@ class Batch(NamedTuple):
     source_condition: Condition
     truth: Tensor
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        return self._make(part.to(device) for part in self)
+        return Batch._make(part.to(device) for part in self)
 
 
 @dataclass(frozen=True)

@@ -104,8 +104,10 @@ def train(
         accumulate=accumulate,
         compiler="inductor" if compile_ else None,
     )
+    if precision is None:
+        config = placed(config, accelerator)  # type: ignore[arg-type]
     try:
-        _train(cohort, run, config if precision else placed(config, accelerator), resume, init, accelerator, trackers)
+        _train(cohort, run, config, resume, init, accelerator, trackers)  # type: ignore[arg-type]
     except (IngestError, TrainError, OSError) as error:
         fail(error)
 

@@ -101,7 +101,7 @@ def _set_up(network: nn.Module, config: TrainConfig, run: Path, fabric: Fabric) 
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     adamw = torch.optim.AdamW(network.parameters(), lr=1.0, weight_decay=config.weight_decay)
-    compiled = torch.compile(network, backend=config.compiler) if config.compiler else network
+    compiled: Any = torch.compile(network, backend=config.compiler) if config.compiler else network
     model, optimizer = fabric.setup(compiled, adamw)
     ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema is not None else None
     state = State(network, ema, adamw, fabric.strategy.precision)
@@ -139,7 +139,7 @@ def _accumulate(
             loss = objective(model, batch.to(fabric.device), generators) / len(batches)
             fabric.backward(loss)
         total += loss.detach()
-    return float(fabric.all_reduce(total, reduce_op="mean"))
+    return _over_processes(total, "mean", fabric)
 
 
 def _validate(state: State, validation: Validation | None, config: TrainConfig, fabric: Fabric) -> dict[str, float]:
@@ -150,11 +150,16 @@ def _validate(state: State, validation: Validation | None, config: TrainConfig, 
         return {}
     with fabric.autocast():
         total = validation.total(state.kept, fabric.global_rank, fabric.world_size, fabric.device)
-    loss = float(fabric.all_reduce(total, reduce_op="sum")) / len(validation.batches.rows)
+    loss = _over_processes(total, "sum", fabric) / len(validation.batches.rows)
     state.standing = state.standing.after(loss, state.step)
     if config.patience is not None and state.standing.step == state.step:
         state.best = {key: value.detach().clone() for key, value in state.kept.state_dict().items()}
     return {"validation": loss}
+
+
+def _over_processes(value: torch.Tensor, operation: str, fabric: Fabric) -> float:
+    """Sum or mean of a scalar over the processes."""
+    return float(torch.as_tensor(fabric.all_reduce(value, reduce_op=operation)))
 
 
 def _over(config: TrainConfig, state: State) -> bool:

@@ -61,8 +61,9 @@ def open_log(run: Path, done: int, trackers: tuple[TrackerName, ...] | None) -> 
         with suppress(
             OSError
         ):  # lines are flushed one by one: what could fail here has failed before, and was reported
-            for file_ in (*opened, file):
-                file_.close()
+            file.close()
+            for tracker in opened:
+                tracker.close()
 
 
 def _nothing(step: int, values: Mapping[str, float], rate: float) -> None:
