@@ -1,8 +1,8 @@
 """What a training run is: one frozen record, its presets, and its JSON beside the weights.
 
 ``paper`` repeats section 3.1 of the paper (its "Adam" builds AdamW in the authors' code, so AdamW it is); ``default``
-is ours (docs/reports/phantom-v1.md says how the shipped weights were made); ``two-core`` is the same in a quarter of an
-hour on two cores and sixty women; ``smoke`` ends in minutes, to try the commands out.
+is ours (docs/reports/phantom-v1.md says how the shipped weights were made); ``two-core`` is the same with
+fewer steps, for two cores and sixty women; ``smoke`` ends in minutes, to try the commands out.
 """
 
 from dataclasses import asdict, dataclass, replace
