@@ -1,9 +1,10 @@
 """The direct method: one evaluation of a network that was shown simulated pairs (`reacquire.networks.direct`).
 
-It answers with the noiseless target, as far as the source's own noise lets it. With ``noise``, what the target's noise
-has beyond the source's is put on top: per item from its seed, at the levels that the network predicts for both
-acquisitions, with the statistics of a magnitude image (Rice; Gudbjartsson and Patz 1995). An edit to the source's own
-parameters adds none.
+It answers with the noiseless target, as far as the source's own noise lets it. With ``noise`` the result shows what
+the target acquisition would. What the network takes off when asked for the source's own parameters is the source's own
+noise: it stays, at the level of the target (abduction, action, prediction; Pearl 2009, chapter 7). What the target has
+beyond it is drawn per item from its seed, with the statistics of a magnitude image (Rice; Gudbjartsson and Patz 1995).
+An edit to the source's own parameters is then the source itself.
 """
 
 from collections.abc import Sequence
@@ -73,7 +74,8 @@ class Direct:
             change, level = self._answer(image, here, there)
             edited = image + change
             if settings.noise:
-                present = self._answer(image, here, here)[1]
+                cleaning, present = self._answer(image, here, here)
+                edited = edited - kept_share(level, present) * cleaning
                 edited = with_noise(edited, missing_noise(level, present), noise, items)
             return edited, memory
 
@@ -91,6 +93,11 @@ def smoothed(level: Tensor) -> Tensor:
     few = F.pad(level[..., ::STRIDE, ::STRIDE], [WINDOW // 2] * 4, mode="replicate")
     windows = few.unfold(2, WINDOW, 1).unfold(3, WINDOW, 1).flatten(-2)  # (B, 1, S / STRIDE, S / STRIDE, WINDOW^2)
     return F.interpolate(windows.median(-1).values, level.shape[2:], mode="bilinear", align_corners=False)
+
+
+def kept_share(wanted: Tensor, present: Tensor) -> Tensor:
+    """Share of the source's noise that the target shows too, both given as standard deviations: at most all of it."""
+    return (wanted / present.clamp(min=1e-5)).clamp(max=1)
 
 
 def missing_noise(wanted: Tensor, present: Tensor) -> Tensor:

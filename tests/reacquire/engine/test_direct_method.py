@@ -16,21 +16,30 @@ LEVEL = 0.05
 
 
 class Doubling(nn.Module):
-    """Doubles the source; predicts noise everywhere as strong as the first entry of the target's vector says."""
+    """Doubles the source, or takes ``cleaning`` off when asked for the source's own parameters; predicts noise
+    everywhere as strong as the first entry of the target's vector says."""
+
+    def __init__(self, cleaning: float = 0.0) -> None:
+        super().__init__()
+        self.cleaning = cleaning
 
     def forward(self, image: Tensor, source: Condition, target: Condition) -> Tensor:
         assert len(image) == len(source.vector) == len(target.vector)
-        return torch.cat([image, target.vector[:, :1, None, None].expand_as(image)], dim=1)
+        same = (source.vector == target.vector).all(1)[:, None, None, None]
+        change = torch.where(same, -self.cleaning, image)
+        return torch.cat([change, target.vector[:, :1, None, None].expand_as(image)], dim=1)
 
 
 def condition(count: int, level: float) -> Condition:
     return Condition(torch.full((count, 25), level), torch.ones(count, 8, dtype=torch.bool))
 
 
-def edited(images: Tensor, seeds: list[int], *, noise: bool, present: float = 0.0, on_step=None) -> Tensor:
+def edited(
+    images: Tensor, seeds: list[int], *, noise: bool, present: float = 0.0, cleaning: float = 0.0, on_step=None
+) -> Tensor:
     source, target = (condition(len(images), level) for level in (present, LEVEL))
     settings = Settings.of(Options(noise=noise), SETUP)
-    return Direct(Doubling(), SETUP).edit(images, source, target, seeds, settings, on_step)
+    return Direct(Doubling(cleaning), SETUP).edit(images, source, target, seeds, settings, on_step)
 
 
 def halves(count: int = 1, size: int = 64) -> Tensor:
@@ -58,6 +67,17 @@ def test_only_the_noise_that_the_source_lacks_is_added() -> None:
     assert result[:, 64:].std().item() == pytest.approx((LEVEL**2 - 0.03**2) ** 0.5, rel=0.05)
     images = torch.rand(1, 1, 8, 8)
     torch.testing.assert_close(edited(images, [3], noise=True, present=0.06), 2 * images)
+
+
+def test_an_edit_to_the_sources_own_parameters_is_the_source() -> None:
+    images = torch.rand(2, 1, 64, 64)
+    torch.testing.assert_close(edited(images, [3, 4], noise=True, present=LEVEL, cleaning=0.1), images)
+
+
+def test_the_sources_own_noise_stays_at_the_level_of_the_target() -> None:
+    images = halves()
+    kept = edited(images, [3], noise=True, present=2 * LEVEL, cleaning=0.1) - 2 * images
+    torch.testing.assert_close(kept, torch.full_like(kept, 0.1 / 2))
 
 
 def test_noise_belongs_to_the_item() -> None:
