@@ -21,24 +21,23 @@ EXIT_UNSOUND = 1
 
 
 def list_models(root: Path, *, as_json: bool) -> int:
-    """Print the bundles of a folder; 1 when one of them is broken."""
-    try:
-        bundles = BundleStore(root).list()
-    except BundleError as error:
-        Console(stderr=True).print(f"refused: {error.detail} [{error.code}]", markup=False)
-        return EXIT_UNSOUND
+    """Print the bundles of a folder, and on stderr those that are refused; 1 when one of them is."""
+    inventory = BundleStore(root).inventory()
+    for refused in inventory.refused:
+        Console(stderr=True).print(f"refused: {refused.folder}: {refused.reason} [bundle-invalid]", markup=False)
+    status = EXIT_UNSOUND if inventory.refused else 0
     rows: list[dict[str, Any]] = [
         {"name": b.name, "version": b.version, "sha256": b.sha256, "description": b.description, "metrics": b.metrics}
-        for b in bundles
+        for b in inventory.sound
     ]
     if as_json:
         sys.stdout.write(json.dumps({"models": rows}, indent=2) + "\n")
-        return 0
+        return status
     table = Table("name", "version", "sha256", "description")
     for row in rows:
         table.add_row(row["name"], row["version"], row["sha256"][:12], row["description"])
     Console().print(table)
-    return 0
+    return status
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import reacquire
 from cli import doctor as examination
 from cli.access import audit_log, keys
 from cli.audit import audit
+from cli.models import BUNDLES, models
 from cli.offline import Request, run_offline
 from cli.serve import EXIT_USAGE, ServeOptions, serve_stack
 
@@ -24,10 +25,9 @@ app = typer.Typer(
 )
 
 app.command()(audit)
+app.add_typer(models, name="models")
 app.add_typer(keys, name="keys")
 app.add_typer(audit_log, name="audit-log")
-
-BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 
 Input = Annotated[
     Path, typer.Option("--input", "-i", exists=True, help="a DICOM file, a folder of one series, or a zip of one")
@@ -164,15 +164,6 @@ def predict_iap(
     """The acquisition parameters that the pixels speak of, beside those of the header."""
     options = {"allow_synthetic": allow_synthetic}
     raise typer.Exit(run_offline(Request("predict-iap", input_, output, bundle, device, as_json, {}, options)))
-
-
-@app.command()
-def models(
-    root: Annotated[Path, typer.Option(help="folder of bundles")] = BUNDLES,
-    as_json: AsJson = False,
-) -> None:
-    """The bundles of weights that are installed, each verified."""
-    raise typer.Exit(examination.list_models(root, as_json=as_json))
 
 
 @app.command()

@@ -109,7 +109,7 @@ ALERTS = (
     ),
     Alert(
         "ReacquireBundlesDiffer",
-        f"count(count by (model, version) ({series(names.MODEL_LOADED)} == 1)) > 1",
+        f"count(count by (model, version) ({series(names.MODEL_ACTIVE)} == 1)) > 1",
         "30m",
         "warning",
         "Workers serve {{ $value }} different bundles: results depend on who takes the job",

@@ -84,7 +84,7 @@ ROWS = (
             Panel("Batches that did not fit", [(rate(names.OUT_OF_MEMORY), "batches")], "ops"),
             Panel(
                 "Bundles served",
-                [(f"count by (model, version) ({series(names.MODEL_LOADED)} == 1)", "{{model}} {{version}}")],
+                [(f"count by (model, version) ({series(names.MODEL_ACTIVE)} == 1)", "{{model}} {{version}}")],
             ),
         ),
     ),

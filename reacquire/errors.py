@@ -107,7 +107,7 @@ class TargetError(InputError):
 
 
 class BundleError(ReacquireError):
-    codes: ClassVar[tuple[str, ...]] = ("bundle-invalid", "model-not-found")
+    codes: ClassVar[tuple[str, ...]] = ("bundle-invalid", "model-not-found", "model-unavailable", "activation-failed")
 
 
 class JobError(ReacquireError):

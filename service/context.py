@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from reacquire.dicom import Limits
 from reacquire.iap import Vocabulary, load_vocabulary
+from reacquire.jobs.activation import Activations
 from reacquire.jobs.blobs import BlobStore
 from reacquire.jobs.broker import Publisher, celery_app
 from reacquire.jobs.presence import Presence
@@ -29,6 +30,7 @@ class Context:
     blobs: BlobStore
     publisher: Publisher
     presence: Presence
+    activations: Activations
     watcher: Watcher
     metrics: ServiceMetrics
     vocabulary: Vocabulary
@@ -58,6 +60,7 @@ def build_context(settings: ServiceSettings) -> Context:
         blobs=BlobStore.open(settings.blob_url),
         publisher=Publisher(celery_app(settings)),
         presence=presence,
+        activations=Activations(store),
         watcher=Watcher(store),
         metrics=ServiceMetrics(store, presence),
         vocabulary=load_vocabulary(),

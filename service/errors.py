@@ -66,6 +66,8 @@ STATUS: Mapping[str, int] = {
     "not-acceptable": 406,
     # models and jobs
     "model-not-found": 404,
+    "model-unavailable": 503,
+    "activation-failed": 409,
     "bundle-invalid": 500,
     "job-not-found": 404,
     "job-not-finished": 409,

@@ -9,7 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from reacquire.bundles.store import LABEL, BundleStore
 from reacquire.errors import ContainerError, InputError
+from reacquire.jobs.record import BundleRef
 from reacquire.jobs.spec import Options, TargetValue
 from service.context import ContextDep
 
@@ -96,6 +98,30 @@ async def _preferred_wait(
     return 0.0 if "respond-async" in prefer.lower() else None
 
 
+def _pinned_bundle(
+    context: ContextDep,
+    x_model_version: Annotated[
+        str | None,
+        Header(
+            max_length=100,
+            pattern=LABEL.pattern,
+            description="NAME@VERSION of `/v1/models`: run with this bundle and no other; default: the active one.",
+        ),
+    ] = None,
+) -> BundleRef | None:
+    """The bundle that a request pins; runs in a thread, for a new bundle is hashed.
+
+    Raises
+    ------
+    BundleError
+        ``model-not-found``, with what there is.
+    """
+    if x_model_version is None:
+        return None
+    return BundleStore(context.settings.bundles_root).inventory().find(x_model_version).ref
+
+
+PinnedBundle = Annotated[BundleRef | None, Depends(_pinned_bundle)]
 IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 PreferredWait = Annotated[float | None, Depends(_preferred_wait)]
 

@@ -68,6 +68,14 @@ class DeliveryAnswer(Answer):
     failed: list[RefusalAnswer]
 
 
+class BundleAnswer(Answer):
+    """The weights of a job, by name and by the hash of their manifest."""
+
+    name: str = Field(examples=["phantom-v1"])
+    version: str = Field(examples=["0.1.0"])
+    sha256: str
+
+
 class Links(Answer):
     self: str = Field(examples=[f"/v1/jobs/{EXAMPLE_ID}"])
     result: str
@@ -91,6 +99,7 @@ class Job(Answer):
     expires: datetime | None
     wait_seconds: float | None = Field(description="from submission to the first worker")
     batch: Batch | None
+    bundle: BundleAnswer | None = Field(description="the weights that the job was accepted under and runs with")
     error: dict[str, Any] | None = Field(description="the problem that ended a failed job")
     artifacts: list[ArtifactAnswer]
     delivery: DeliveryAnswer | None = Field(description="of an ended job whose results go to a PACS")
@@ -128,6 +137,7 @@ def job_answer(record: JobRecord) -> Job:
         expires=_time(record.expires_ms),
         wait_seconds=(record.started_ms - record.created_ms) / 1000 if record.started_ms else None,
         batch=Batch(id=record.batch_id, size=record.batch_size) if record.batch_id else None,
+        bundle=BundleAnswer.model_validate(asdict(record.bundle)) if record.bundle else None,
         error=problem_document(record.failure, instance=base) if record.failure else None,
         artifacts=[
             ArtifactAnswer(

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from reacquire.access import OPERATION_SCOPE, Principal
 from reacquire.jobs.intake import Intake, Submission
+from reacquire.jobs.record import BundleRef
 from service.context import Context
 from service.doorkeeper import witness
 
@@ -13,8 +14,10 @@ def intake(context: Context) -> Intake:
     return Intake(context.store, context.blobs, context.publisher, context.vocabulary, context.limits)
 
 
-def intake_of(context: Context, caller: Principal, operation: str) -> Intake:
+def intake_of(context: Context, caller: Principal, operation: str, bundle: BundleRef | None) -> Intake:
     """The way in for a caller, who must have the operation's scope and a request left in this minute.
+
+    Its jobs run with ``bundle``, or with the active one.
 
     Raises
     ------
@@ -23,7 +26,7 @@ def intake_of(context: Context, caller: Principal, operation: str) -> Intake:
     """
     caller.require(OPERATION_SCOPE[operation])
     context.doorkeeper.spend(caller)
-    return replace(intake(context), owner=caller.id, concurrent=caller.concurrent)
+    return replace(intake(context), owner=caller.id, concurrent=caller.concurrent, bundle=bundle)
 
 
 def counted(context: Context, operation: str, submission: Submission, who: str) -> Submission:

@@ -98,9 +98,16 @@ def tiny_run(folder: Path, model: str, method: str = "direct", *, unseen: dict |
     return folder
 
 
-def pack_tiny(folder: Path, method: str = "direct", *, name: str = "tiny", unseen: dict | None = None) -> Path:
+def pack_tiny(
+    folder: Path,
+    method: str = "direct",
+    *,
+    name: str = "tiny",
+    version: str = "0.0.1",
+    unseen: dict | None = None,
+) -> Path:
     """Write runs and pack them; returns the bundle's folder."""
     runs = {model: tiny_run(folder / "runs" / model, model, method, unseen=unseen) for model in MODELS}
-    card = Card(name, "0.0.1", "random weights for tests", "2026-01-01")
+    card = Card(name, version, "random weights for tests", "2026-01-01")
     pack_bundle(folder / name, card, runs, DEFAULTS[method], metrics={}, licence_file=LICENCE)
     return folder / name

@@ -1,15 +1,24 @@
 """``python -m worker``: load the bundle, then consume jobs; exit status 2 for unusable settings or weights."""
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
+import redis
 import structlog
 from pydantic import ValidationError
 
-from reacquire.bundles.store import open_bundle
+from reacquire.bundles.store import BundleStore, open_bundle
 from reacquire.errors import BundleError
-from reacquire.jobs.logs import set_up
+from reacquire.jobs.activation import Activation, Activations
+from reacquire.jobs.logs import describe, set_up
+from reacquire.jobs.record import BundleRef
+from reacquire.jobs.store import JobStore, connect
+from worker.runner import Pipeline
 from worker.settings import WorkerSettings
+
+log = structlog.get_logger("worker")
 
 
 def refuse(text: str) -> NoReturn:
@@ -34,18 +43,66 @@ def main() -> int:
         set_up("worker", "info")
         refuse("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)))
     set_up("worker", settings.log_level)
+    store = BundleStore(settings.bundles_root or settings.bundle.parent, also=(settings.bundle,))
     try:
-        open_bundle(settings.bundle)  # refuses in a moment what would be refused again after torch was imported
-        from reacquire.engine import load_pipeline
+        first, configured = first_bundle(settings, store)  # before torch, so that a refusal takes a moment
+        from worker.app import Bundles, serve
+        from worker.shelf import Shelf
 
         device = pick_device(settings.device)
-        pipeline = load_pipeline(settings.bundle, device=device, uid_root=settings.uid_root)
-        pipeline.warm()
+        shelf = Shelf(store, loader(settings, device), keep=settings.bundles_kept)
+        pipeline = shelf.pick(first)
     except BundleError as error:
         refuse(error.detail)
-    from worker.app import serve
+    bundles = Bundles(shelf, configured)
+    return serve(settings, pipeline, device=device, bundle=f"{first.name}-{first.version}", bundles=bundles)
 
-    return serve(settings, pipeline, device=device, bundle=f"{pipeline.bundle.name}-{pipeline.bundle.version}")
+
+def first_bundle(settings: WorkerSettings, store: BundleStore) -> tuple[BundleRef, BundleRef | None]:
+    """The bundle to start with, and that of the settings: the active one if an operator has chosen and it is here.
+
+    Raises
+    ------
+    BundleError
+        When neither is sound.
+    """
+    inventory, active = store.inventory(), chosen(settings)
+    for folder in inventory.refused:
+        log.error("bundle refused", folder=folder.folder, reason=folder.reason)
+    here = inventory.with_hash(active.sha256) if active else None
+    try:
+        configured = open_bundle(settings.bundle).ref
+    except BundleError as error:
+        if here is None:
+            raise BundleError(f"{error.detail}; sound bundles in {store.root}: {inventory.labels}") from None
+        log.error("the configured bundle is not sound", reason=error.detail)
+        return here.ref, None
+    if active is not None and here is None:  # jobs that name what is here can still be run
+        log.error("the active bundle is not in this store", bundle=active.label, there=inventory.labels)
+    return (here.ref if here else configured), configured
+
+
+def chosen(settings: WorkerSettings) -> BundleRef | None:
+    """What an operator has made active; None for nothing, or while Redis is away: the warmer finds out later."""
+    try:
+        found: Activation = Activations(JobStore(connect(settings), settings)).read()
+    except redis.RedisError as error:
+        log.warning("activation not read", error=describe(error))
+        return None
+    return found.active if found.explicit else None
+
+
+def loader(settings: WorkerSettings, device: str) -> Callable[[Path], Pipeline]:
+    """From a folder to a pipeline that has run once."""
+
+    def load(folder: Path) -> Pipeline:
+        from reacquire.engine import load_pipeline
+
+        pipeline = load_pipeline(folder, device=device, uid_root=settings.uid_root)
+        pipeline.warm()
+        return pipeline
+
+    return load
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import signal
 import socket
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -18,18 +19,22 @@ from celery import Celery, signals
 from celery_batches import Batches
 
 from reacquire import __version__
+from reacquire.jobs.activation import Activations
 from reacquire.jobs.blobs import BlobStore
 from reacquire.jobs.broker import QUEUE, TASK, URGENT, Publisher, celery_app
 from reacquire.jobs.leases import Leases
 from reacquire.jobs.presence import Presence, WorkerInfo
 from reacquire.jobs.pulse import Pulse
 from reacquire.jobs.reconciler import Reconciler
+from reacquire.jobs.record import BundleRef
 from reacquire.jobs.store import JobStore, connect
 from worker import memory
 from worker.batching import BatchPolicy, default_budget
 from worker.metrics import WorkerMetrics
 from worker.runner import Pipeline, Runner
 from worker.settings import WorkerSettings
+from worker.shelf import Shelf
+from worker.warmer import Warmer
 
 log = structlog.get_logger("worker")
 
@@ -72,21 +77,41 @@ def build_app(settings: WorkerSettings, runner: Runner) -> Celery:
     return app
 
 
+@dataclass(frozen=True)
+class Bundles:
+    """The bundles of a worker: those in memory, and the one of its settings (None when that is not sound)."""
+
+    shelf: Shelf
+    configured: BundleRef | None
+
+    def warmer(self, activations: Activations) -> Warmer:
+        return Warmer(self.shelf, activations, configured=self.configured)
+
+
 def worker_name() -> str:
     """Unique even when two workers share a host and a recycled process id."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
 
-def serve(settings: WorkerSettings, pipeline: Pipeline, *, device: str = "cpu", bundle: str = "unknown") -> int:
+def serve(
+    settings: WorkerSettings,
+    pipeline: Pipeline,
+    *,
+    device: str = "cpu",
+    bundle: str = "unknown",
+    bundles: Bundles | None = None,
+) -> int:
     """Consume jobs until SIGTERM or SIGINT; the exit status. The pipeline must be loaded and warm.
 
-    On a signal, running items are let go between two steps and go back to the queue.
+    It runs every job, unless ``bundles`` gives each the pipeline of its own. On a signal, running items are let go
+    between two steps and go back to the queue.
     """
     name = worker_name()
     store = JobStore(connect(settings), settings)
     publisher = Publisher(celery_app(settings))
     blobs, leases, metrics = BlobStore.open(settings.blob_url), Leases(store), WorkerMetrics()
     presence = Presence(store)
+    warmer = bundles.warmer(Activations(store)) if bundles else None
     runner = Runner(
         name,
         pipeline,
@@ -97,6 +122,8 @@ def serve(settings: WorkerSettings, pipeline: Pipeline, *, device: str = "cpu", 
         metrics,
         lambda ids: publisher.publish(ids, priority=URGENT),
         progress_s=settings.progress_s,
+        shelf=bundles.shelf if bundles else None,
+        elsewhere=lambda wanted: any(wanted.sha256 in w.offers for n, w in presence.alive().items() if n != name),
     )
     pulse = Pulse(
         settings,
@@ -104,14 +131,31 @@ def serve(settings: WorkerSettings, pipeline: Pipeline, *, device: str = "cpu", 
         presence=presence,
         leases=leases,
         reconciler=Reconciler(store, presence, publisher, blobs),
-        measure=lambda: metrics.gpu_memory.set(memory.device_bytes()),
+        measure=lambda: _measure(metrics, warmer, bundle),
         stage="compute",
         ready_file=settings.ready_file,
+        ready=lambda: warmer is None or warmer.ready,
+        report=lambda: warmer.report() if warmer else {},
     )
-    metrics.model_loaded.labels(bundle, __version__).set(1)
+    _measure(metrics, warmer, bundle)
     if settings.metrics_port is not None:
         metrics.serve(settings.metrics_host, settings.metrics_port)
-    return _consume(build_app(settings, runner), pulse, leases, name)
+    if warmer is not None:
+        warmer.start()
+    try:
+        return _consume(build_app(settings, runner), pulse, leases, name)
+    finally:
+        if warmer is not None:
+            warmer.stop()
+
+
+def _measure(metrics: WorkerMetrics, warmer: Warmer | None, bundle: str) -> None:
+    """Bring the gauges up to date."""
+    metrics.gpu_memory.set(memory.device_bytes())
+    loaded = [label.replace("@", "-") for label in warmer.shelf.warm.values()] if warmer else [bundle]
+    active = warmer.active.label.replace("@", "-") if warmer and warmer.active else bundle
+    metrics.show_bundles(metrics.model_loaded, loaded)
+    metrics.show_bundles(metrics.model_active, [active])
 
 
 def _consume(app: Celery, pulse: Pulse, leases: Leases, name: str) -> int:

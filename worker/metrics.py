@@ -1,7 +1,10 @@
 """The worker's Prometheus objects, built from the table of names; one process, so a plain registry."""
 
+from collections.abc import Collection
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from reacquire import __version__
 from reacquire.jobs import metrics as names
 
 
@@ -23,6 +26,19 @@ class WorkerMetrics:
         self.model_loaded = Gauge(
             names.MODEL_LOADED.name, names.MODEL_LOADED.help, names.MODEL_LOADED.labels, registry=self.registry
         )
+
+        self.model_active = Gauge(
+            names.MODEL_ACTIVE.name, names.MODEL_ACTIVE.help, names.MODEL_ACTIVE.labels, registry=self.registry
+        )
+
+    def show_bundles(self, gauge: Gauge, labels: Collection[str]) -> None:
+        """Set a gauge of bundles (``NAME-VERSION``) to 1 for ``labels`` and drop all others."""
+        for metric in list(gauge.collect()):
+            for sample in metric.samples:
+                if sample.labels["model"] not in labels:
+                    gauge.remove(sample.labels["model"], sample.labels["version"])
+        for label in labels:
+            gauge.labels(label, __version__).set(1)
 
     def count(self, operation: str, outcome: str, code: str | None) -> None:
         """A job left this worker."""

@@ -9,17 +9,18 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from threading import Timer
 from typing import Any, Protocol
 
 import redis
 import structlog
 
-from reacquire.errors import OverloadedError, ReacquireError
+from reacquire.errors import BundleError, OverloadedError, ReacquireError
 from reacquire.jobs.blobs import BlobStore
 from reacquire.jobs.endings import OUTAGES, Endings
 from reacquire.jobs.leases import Leases
 from reacquire.jobs.logs import describe
-from reacquire.jobs.record import Claim, Failure
+from reacquire.jobs.record import BundleRef, Claim, Failure, JobRecord
 from reacquire.jobs.spec import OperationSpec
 from reacquire.jobs.store import JobStore, Progress
 from worker import memory
@@ -28,6 +29,8 @@ from worker.metrics import WorkerMetrics
 from worker.settle import Settler
 
 log = structlog.get_logger("worker")
+
+PASS_ON_S = 2.0  # a job for another worker rests so long: it may come back to this one
 
 
 class Pipeline(Protocol):
@@ -42,18 +45,26 @@ class Pipeline(Protocol):
     def finish(self, work: Any, raw: Any) -> Any: ...
 
 
+class Pipelines(Protocol):
+    """What the worker needs of ``worker.shelf.Shelf``."""
+
+    def pick(self, bundle: BundleRef) -> Pipeline: ...
+
+
 @dataclass(frozen=True)
 class Item:
-    """A claimed job, ready for the networks."""
+    """A claimed job, ready for the networks of its bundle."""
 
     claim: Claim
     operation: str
     work: Any
+    pipeline: Pipeline
+    bundle: str = ""
     delivers: bool = False
 
     @property
     def batch_key(self) -> tuple:
-        return (self.operation, self.work.batch_key)
+        return (self.bundle, self.operation, self.work.batch_key)
 
     @property
     def pixels_cost(self) -> int:
@@ -62,9 +73,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs jobs on one pipeline, one batch at a time.
+    """Runs jobs, one batch at a time, on ``pipeline``; with ``shelf`` each on the pipeline of its own bundle.
 
-    ``republish`` sends ids back to the queue; it is used when the worker drains.
+    ``republish`` sends ids back to the queue; it is used when the worker drains. ``elsewhere`` says whether another
+    worker could run a bundle that the shelf does not have.
     """
 
     name: str
@@ -77,24 +89,29 @@ class Runner:
     republish: Callable[[Iterable[str]], None]
     progress_s: float = 0.25
     clock: Callable[[], float] = time.monotonic
+    shelf: Pipelines | None = None
+    elsewhere: Callable[[BundleRef], bool] = lambda _: False
 
     @property
     def endings(self) -> Endings:
         return Endings(self.store, self.blobs, self.leases, self.republish, self.metrics.count)
 
-    @property
-    def settler(self) -> Settler:
-        return Settler(self.pipeline, self.blobs, self.endings, self.metrics)
+    def settler(self, item: Item) -> Settler:
+        """The last step for an item, on the pipeline that it ran on."""
+        return Settler(item.pipeline, self.blobs, self.endings, self.metrics)
 
     def handle(self, ids: Sequence[str]) -> None:
         """Run what can be claimed of ``ids``; returns when all of it is settled."""
         self.leases.feed()
         batcher: Batcher[Item] = Batcher(self.policy)
-        unique = list(dict.fromkeys(ids))
+        unique, bundles = self._by_bundle(list(dict.fromkeys(ids)))
         for position, job_id in enumerate(unique):
             if self.leases.draining.is_set():
                 self._hand_back(unique[position:])
                 break
+            if position and bundles[position] != bundles[position - 1]:  # their networks may have to leave
+                for batch in batcher.drain():
+                    self._run(batch)
             item = self._take(job_id)
             full = batcher.offer(item) if item else None
             if full:
@@ -102,6 +119,18 @@ class Runner:
         for batch in batcher.drain():
             self._run(batch)
         self.leases.feed()
+
+    def _by_bundle(self, ids: list[str]) -> tuple[list[str], list[str]]:
+        """The ids, those of one bundle together and in their order, and the bundle of each."""
+        if self.shelf is None or not ids:
+            return ids, [""] * len(ids)
+        try:
+            bundles = self.store.bundles_of(ids)
+        except redis.RedisError:  # claiming them will fail as well
+            bundles = [""] * len(ids)
+        ranks = {bundle: rank for rank, bundle in enumerate(dict.fromkeys(bundles))}
+        order = sorted(range(len(ids)), key=lambda i: ranks[bundles[i]])
+        return [ids[i] for i in order], [bundles[i] for i in order]
 
     def _hand_back(self, ids: Sequence[str]) -> None:
         try:
@@ -134,7 +163,11 @@ class Runner:
             operation = record.operation
             wait_s = (record.claimed_ms - record.entered_ms) / 1000
             self.metrics.queue_wait.labels(operation).observe(max(0.0, wait_s))
-            work = self.pipeline.prepare(record.operation_spec, [self.blobs.get(key) for key in record.inputs])
+            pipeline = self._pipeline_of(record)
+            work = pipeline.prepare(record.operation_spec, [self.blobs.get(key) for key in record.inputs])
+        except Elsewhere:
+            self._pass_on(claim, operation)
+            return None
         except ReacquireError as error:
             self.endings.fail(claim, Failure.of(error), operation)
             return None
@@ -144,7 +177,37 @@ class Runner:
             self.endings.fail(claim, as_failure(error, claim), operation)
             return None
         self.metrics.prepare.labels(operation).observe(self.clock() - started)
-        return Item(claim, operation, work, delivers=bool(record.deliver_to))
+        bundle = record.bundle.sha256 if record.bundle else ""
+        return Item(claim, operation, work, pipeline, bundle, delivers=bool(record.deliver_to))
+
+    def _pipeline_of(self, record: JobRecord) -> Pipeline:
+        """The pipeline of the very bundle that the job was accepted under.
+
+        Raises
+        ------
+        Elsewhere
+            When another worker has it and this one does not.
+        BundleError
+            When nobody has it.
+        """
+        if self.shelf is None or record.bundle is None:
+            return self.pipeline
+        try:
+            return self.shelf.pick(record.bundle)
+        except BundleError as error:
+            if error.code != "model-unavailable":
+                raise
+            if self.elsewhere(record.bundle):
+                raise Elsewhere from None
+            detail = f"{error.detail}, nor has any other; the job was accepted under it and runs with no other"
+            raise BundleError(detail, code=error.code) from None
+
+    def _pass_on(self, claim: Claim, operation: str) -> None:
+        """Leave a job to a worker that has its bundle."""
+        self.endings.give_back(claim, operation, wake=False)
+        timer = Timer(PASS_ON_S, self._hand_back, [[claim.id]])
+        timer.daemon = True
+        timer.start()
 
     def _run(self, batch: Sequence[Item]) -> None:
         """Compute one batch and settle every item of it."""
@@ -165,7 +228,7 @@ class Runner:
 
     def _settle(self, item: Item, raw: Any) -> None:
         try:
-            self.settler.settle(item.claim, item.operation, item.work, raw, delivers=item.delivers)
+            self.settler(item).settle(item.claim, item.operation, item.work, raw, delivers=item.delivers)
         except OUTAGES as error:
             log.warning("job left to its lease", job=item.claim.id, error=describe(error))
         finally:
@@ -199,7 +262,8 @@ class Runner:
         active = [item for item in batch if not self._must_drop(item)]
         positions = {id(item): index for index, item in enumerate(active)}
         try:
-            results = self.pipeline.run([item.work for item in active], self._watch(active)) if active else []
+            works = [item.work for item in active]
+            results = active[0].pipeline.run(works, self._watch(active)) if active else []
         except Exception as error:
             trouble = {"out_of_memory": memory.is_out_of_memory(error), **describe(error)}
             log.warning("batch failed", size=len(active), error=trouble)
@@ -226,6 +290,10 @@ class Runner:
             return {index for index, item in enumerate(active) if self._must_drop(item)}
 
         return on_step
+
+
+class Elsewhere(Exception):
+    """Another worker has the bundle of this job."""
 
 
 def as_failure(error: BaseException, claim: Claim) -> Failure:

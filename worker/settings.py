@@ -17,7 +17,11 @@ class WorkerSettings(BaseSettings, JobsConfig):
 
     model_config = SettingsConfigDict(env_prefix="REACQUIRE_", frozen=True, extra="forbid", env_ignore_empty=True)
 
-    bundle: Path = Field(DEFAULT_BUNDLE, description="folder of the weights to serve")
+    bundle: Path = Field(DEFAULT_BUNDLE, description="folder of the weights to serve until another bundle is activated")
+    bundles_root: Path | None = Field(
+        None, description="folder of bundles that jobs may name and operators activate; default: where bundle lies"
+    )
+    bundles_kept: int = Field(2, ge=2, le=64, description="most bundles in memory; the least recently used one leaves")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto takes CUDA when there is one")
     uid_root: Annotated[str, AfterValidator(check_uid_root)] | None = Field(
         None, description="the site's own root for the UIDs of results, at most 40 characters; 2.25 UUIDs without one"

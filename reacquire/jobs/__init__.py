@@ -7,6 +7,7 @@ storage and Celery and are imported by their own names.
 from reacquire.jobs.config import JobsConfig
 from reacquire.jobs.record import (
     Artifact,
+    BundleRef,
     Claim,
     Delivery,
     Failure,
@@ -26,6 +27,7 @@ __all__ = [
     "TRANSITIONS",
     "WITH_RESULT",
     "Artifact",
+    "BundleRef",
     "Claim",
     "Delivery",
     "Failure",

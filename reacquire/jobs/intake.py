@@ -18,7 +18,7 @@ from reacquire.jobs.blobs import BlobStore
 from reacquire.jobs.broker import Publisher, celery_app
 from reacquire.jobs.config import JobsConfig
 from reacquire.jobs.logs import describe
-from reacquire.jobs.record import RouteSpec, new_job_id
+from reacquire.jobs.record import BundleRef, RouteSpec, new_job_id
 from reacquire.jobs.spec import OperationSpec
 from reacquire.jobs.states import STATES, State
 from reacquire.jobs.store import Idempotency, JobStore, Plan, connect
@@ -44,7 +44,8 @@ class Intake:
 
     In each of them ``key`` is an idempotency key; with ``renew`` a key whose job failed or was cancelled is free again.
     ``notify``: the end of the job is told to the configured webhook. Jobs belong to ``owner`` (empty: to nobody), who
-    may have ``concurrent`` of them unfinished at a time; idempotency keys are its own.
+    may have ``concurrent`` of them unfinished at a time; idempotency keys are its own. ``bundle`` is the one that the
+    caller has pinned; None takes the active one.
     """
 
     store: JobStore
@@ -54,6 +55,7 @@ class Intake:
     limits: Limits
     owner: str = ""
     concurrent: int | None = None
+    bundle: BundleRef | None = None
 
     @classmethod
     def open(cls, config: JobsConfig, *, limits: Limits = DEFAULT) -> "Intake":
@@ -74,7 +76,7 @@ class Intake:
         """A job on files at hand (DICOM files, or zips of a series): compute, then deliver when a site is named."""
         spec = self._checked(spec, delivers=deliver_to is not None)
         members = self._series(spec, files)
-        digest = fingerprint(spec, *files, (deliver_to or "").encode())
+        digest = fingerprint(spec, *files, (deliver_to or "").encode(), *self._pinned())
         idempotency = Idempotency(key, digest, free_in=GIVEN_UP if renew else ()) if key is not None else None
         return self._enter(spec, members, Plan("compute", deliver_to or "", notify), idempotency)
 
@@ -91,7 +93,7 @@ class Intake:
         """A job on a series of a PACS: fetch, compute, then deliver when a site is named."""
         spec = self._checked(spec, delivers=deliver_to is not None)
         document = reference.to_bytes()
-        digest = fingerprint(spec, document, (deliver_to or "").encode())
+        digest = fingerprint(spec, document, (deliver_to or "").encode(), *self._pinned())
         idempotency = Idempotency(key, digest, free_in=GIVEN_UP if renew else ()) if key is not None else None
         return self._enter(spec, [document], Plan("fetch", deliver_to or "", notify), idempotency)
 
@@ -104,6 +106,10 @@ class Intake:
         spec = RouteSpec()
         idempotency = Idempotency(f"route {document.decode()}", fingerprint(spec, document), window_s, BEGUN)
         return self._enter(spec, [document], Plan("fetch"), idempotency)
+
+    def _pinned(self) -> tuple[bytes, ...]:
+        """What a pin adds to a fingerprint; nothing without one, so that keys of before stay good."""
+        return (self.bundle.sha256.encode(),) if self.bundle else ()
 
     def _checked(self, spec: OperationSpec, *, delivers: bool) -> OperationSpec:
         """The spec as it will be run; what a PACS gets bears the watermark and is DICOM, whatever was asked for."""
@@ -129,7 +135,7 @@ class Intake:
         self, spec: OperationSpec | RouteSpec, files: list[bytes], plan: Plan, idempotency: Idempotency | None
     ) -> Submission:
         job_id = new_job_id()
-        plan = replace(plan, owner=self.owner, most=self.concurrent or 0)
+        plan = replace(plan, owner=self.owner, most=self.concurrent or 0, bundle=self.bundle)
         if idempotency is not None and self.owner:
             idempotency = replace(idempotency, key=f"{self.owner} {idempotency.key}")
         self.store.client.ping()  # in an outage nothing is written, however often it is tried

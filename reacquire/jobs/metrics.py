@@ -51,7 +51,8 @@ WORKER_FAILURES = _metric("worker_failures", "counter", "Jobs that failed in thi
 STEPS = _metric("denoise_steps", "counter", "Steps reported by the networks", "operation")
 OUT_OF_MEMORY = _metric("out_of_memory", "counter", "Batches that did not fit and were split")
 GPU_MEMORY = _metric("gpu_memory_bytes", "gauge", "Device memory reserved by this worker")
-MODEL_LOADED = _metric("model_loaded", "gauge", "1 for the bundle that this worker serves", "model", "version")
+MODEL_LOADED = _metric("model_loaded", "gauge", "1 for each bundle that this worker has in memory", "model", "version")
+MODEL_ACTIVE = _metric("model_active", "gauge", "1 for the bundle of jobs without a pin", "model", "version")
 # the courier; it counts ITEMS and WORKER_FAILURES as well
 STAGE_DURATION = _metric("stage_seconds", "histogram", "Time of one run of a stage that speaks to a PACS", "stage")
 PUT_OFF = _metric("jobs_put_off", "counter", "Runs of a stage put off because the PACS was out of reach", "stage")

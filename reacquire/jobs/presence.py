@@ -1,8 +1,8 @@
 """Which workers and couriers are alive: a heartbeat each in Redis, read by readiness probes and by the reconciler."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Literal
 
 from reacquire.jobs.store import JobStore
@@ -12,7 +12,15 @@ Role = Literal["worker", "courier"]
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """What a worker (or a courier) says about itself. ``busy`` is the number of jobs it holds."""
+    """What a worker (or a courier) says about itself.
+
+    Attributes
+    ----------
+    busy : number of jobs it holds
+    warm : bundles whose networks are loaded and have run, hash to ``NAME@VERSION``
+    offers : hashes of all bundles that it could run
+    failed, reason : token of the activation whose bundle it could not warm up, and why
+    """
 
     name: str
     device: str
@@ -20,6 +28,18 @@ class WorkerInfo:
     version: str
     busy: int = 0
     role: Role = "worker"
+    warm: Mapping[str, str] = field(default_factory=dict)
+    offers: Sequence[str] = field(default_factory=list)
+    failed: str = ""
+    reason: str = ""
+
+
+_KNOWN = frozenset(each.name for each in fields(WorkerInfo))
+
+
+def _read(text: str) -> WorkerInfo:
+    """What a worker wrote; one of a newer version may say more than we know."""
+    return WorkerInfo(**{name: value for name, value in json.loads(text).items() if name in _KNOWN})
 
 
 class Presence:
@@ -49,7 +69,7 @@ class Presence:
         if not names:
             return {}
         texts = self._client.hmget(self._info, names)
-        found = {n: WorkerInfo(**json.loads(t)) for n, t in zip(names, texts, strict=True) if t}
+        found = {n: _read(t) for n, t in zip(names, texts, strict=True) if t}
         return {n: info for n, info in found.items() if info.role == role}
 
     def leave(self, name: str) -> None:

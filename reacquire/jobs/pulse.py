@@ -6,9 +6,10 @@ A worker's solo pool computes in the consumer's own thread, so nothing else in t
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import redis
 import structlog
@@ -28,8 +29,9 @@ EXIT_STUCK = 75  # EX_TEMPFAIL of sysexits: whoever supervises starts a new one
 class Pulse(threading.Thread):
     """Beats until ``stop``; every step of a beat is tried even when the one before it failed.
 
-    ``measure`` is called at each beat, for gauges. A process of which ``stage`` is the work and which hears of jobs by
-    messages ends itself when jobs wait and none arrives; a courier looks for itself, so it has no such stage.
+    ``measure`` is called at each beat, for gauges; ``report`` adds to what a heartbeat says, and while ``ready`` says
+    no the ready file is left alone. A process of which ``stage`` is the work and which hears of jobs by messages ends
+    itself when jobs wait and none arrives; a courier looks for itself, so it has no such stage.
     """
 
     def __init__(
@@ -43,11 +45,14 @@ class Pulse(threading.Thread):
         measure: Callable[[], None],
         stage: Stage | None = None,
         ready_file: Path | None = None,
+        ready: Callable[[], bool] = lambda: True,
+        report: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         super().__init__(name="pulse", daemon=True)
         self._config, self._info = config, info
         self._presence, self._leases, self._reconciler = presence, leases, reconciler
         self._measure, self._stage, self._ready_file = measure, stage, ready_file
+        self._ready, self._report = ready, report
         self._stop_event = threading.Event()
         self._waiting_since: float | None = None
         self.period_s = min(config.lease_s / 4, config.worker_stale_s / 4, 5.0)
@@ -101,13 +106,13 @@ class Pulse(threading.Thread):
         self._leases.renew()
 
     def _announce(self) -> None:
-        self._presence.beat(replace(self._info, busy=len(self._leases.held)))
+        self._presence.beat(replace(self._info, busy=len(self._leases.held), **self._report()))
 
     def _reconcile(self) -> None:
         self._reconciler.tick(self._info.name, self.period_s)
 
     def _touch_ready_file(self) -> None:
-        if self._ready_file is not None:
+        if self._ready_file is not None and self._ready():
             self._ready_file.write_text(str(int(time.time())), encoding="ascii")
 
     @staticmethod

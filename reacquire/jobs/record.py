@@ -46,6 +46,28 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class BundleRef:
+    """Which weights: ``name`` and ``version`` for people, ``sha256`` of the manifest for certainty."""
+
+    name: str
+    version: str
+    sha256: str
+
+    @property
+    def label(self) -> str:
+        """``NAME@VERSION``, as requests and commands write it."""
+        return f"{self.name}@{self.version}"
+
+    def to_json(self) -> str:
+        """The same text for equal references: the store compares it."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "BundleRef":
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
 class Artifact:
     """One file of a result: its name, size in bytes, and where its bytes lie in the blob store."""
 
@@ -105,6 +127,8 @@ class JobRecord:
         ``Principal.id`` of who submitted it; empty for hooks, rules and the SCP.
     children : tuple of str
         Jobs that this one started (``route``).
+    bundle : BundleRef or None
+        The weights that the job was accepted under, and is run with; None before any bundle was active.
     """
 
     id: str
@@ -135,6 +159,7 @@ class JobRecord:
     delivery: Delivery | None = None
     failure: Failure | None = None
     artifacts: tuple[Artifact, ...] = field(default=())
+    bundle: BundleRef | None = None
 
     @property
     def operation(self) -> str:
@@ -176,6 +201,7 @@ class JobRecord:
             batch_id=fields.get("batch_id", ""),
             failure=Failure.from_json(fields["failure"]) if fields.get("failure") else None,
             artifacts=tuple(Artifact(**a) for a in json.loads(fields.get("artifacts") or "[]")),
+            bundle=BundleRef.from_json(fields["bundle"]) if fields.get("bundle") else None,
             **number,
         )
 

@@ -63,8 +63,16 @@ local function wait_again(id, event, delay)
   if queue(id) == QUEUES['compute'] then return move(id, event, redis.call('HGET', key(id), 'created_ms') or NOW) end
   return move(id, event, NOW + delay)
 end
+-- a job without a bundle of its own takes the active one, and keeps it from then on
+local function bind(id)
+  local have = redis.call('HMGET', key(id), 'operation', 'bundle')
+  if have[1] == 'route' or (have[2] and have[2] ~= '') then return end
+  local active = redis.call('HGET', P .. ':bundles', 'active')
+  if active then redis.call('HSET', key(id), 'bundle', active) end
+end
 local function take(id, worker, lease)
   if not move(id, 'claim', NOW + lease) then return 0 end
+  bind(id)
   redis.call('HINCRBY', key(id), 'attempts', 1)
   redis.call('HSET', key(id), 'worker', worker, 'step', 0, 'claimed_ms', NOW)
   redis.call('HSETNX', key(id), 'started_ms', NOW)
@@ -94,6 +102,7 @@ local owner, most = ARGV[8], tonumber(ARGV[9])
 if most > 0 and redis.call('SCARD', P .. ':active:' .. owner) >= most then return {'busy', ''} end
 redis.call('HSET', key(id), 'state', 'queued', 'created_ms', NOW, 'entered_ms', NOW, 'published_ms', NOW, 'idem', idem,
            'owner', owner, unpack(ARGV, 10))
+bind(id)
 if owner ~= '' then redis.call('SADD', P .. ':active:' .. owner, id) end
 redis.call('ZADD', P .. ':' .. queue(id), NOW, id)
 if idem ~= '' then

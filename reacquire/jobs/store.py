@@ -16,7 +16,7 @@ import redis
 from reacquire.errors import AccessError, JobError, OverloadedError
 from reacquire.jobs import scripts
 from reacquire.jobs.config import JobsConfig
-from reacquire.jobs.record import Artifact, Claim, Delivery, Failure, JobRecord, RouteSpec, is_job_id
+from reacquire.jobs.record import Artifact, BundleRef, Claim, Delivery, Failure, JobRecord, RouteSpec, is_job_id
 from reacquire.jobs.spec import OperationSpec
 from reacquire.jobs.states import COURIER_STAGES, Event, Stage, State
 
@@ -50,6 +50,7 @@ class Plan:
     """Where a job begins, the site that its results go to ('' for none), and whether its end is told to the webhook.
 
     ``owner`` is the caller whose job it is ('' for nobody); ``most`` bounds its jobs at one time (0: no bound).
+    ``bundle`` is the one that the caller has pinned; None takes the active one.
     """
 
     stage: Stage = "compute"
@@ -57,6 +58,7 @@ class Plan:
     notify: bool = False
     owner: str = ""
     most: int = 0
+    bundle: BundleRef | None = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ class JobStore:
         """
         fields = {"operation": spec.operation, "spec": spec.model_dump_json(), "inputs": json.dumps(list(inputs))}
         fields |= {"stage": plan.stage, "deliver_to": plan.deliver_to, "notify": str(int(plan.notify))}
+        fields |= {"bundle": plan.bundle.to_json()} if plan.bundle else {}
         idem: tuple[str | int, ...] = ("", "", 0, "")
         if idempotency is not None:
             ttl_s = self.config.idempotency_ttl_s if idempotency.ttl_s is None else idempotency.ttl_s
@@ -231,6 +234,13 @@ class JobStore:
             return []
         flat = [part for p in items for part in (p.claim.id, p.claim.token, p.step, p.steps)]
         return self._call("TOUCH", _ms(self.config.lease_s), *flat)
+
+    def bundles_of(self, ids: Sequence[str]) -> list[str]:
+        """The bundle of each job as the store writes it, '' for none (yet); to bring jobs of one bundle together."""
+        with self.client.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hget(self.key(f"job:{job_id}"), "bundle")
+            return [found or "" for found in pipe.execute()]
 
     def set_batch(self, claims: Sequence[Claim], batch_id: str) -> None:
         """Record which batch a job ran in (why it took as long as it did)."""

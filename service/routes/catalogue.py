@@ -1,20 +1,21 @@
 """What the service can do: /capabilities, /models, and the meaning of every problem type."""
 
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
-from typing import Any, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Self, get_args
 
+import redis
 from fastapi import APIRouter, HTTPException
 
 from reacquire import __version__
-from reacquire.bundles.manifest import MANIFEST_NAME
-from reacquire.bundles.store import BundleInfo, BundleStore
+from reacquire.bundles.store import BundleInfo, BundleStore, Inventory
 from reacquire.dicom.syntaxes import SYNTAXES
 from reacquire.errors import BundleError
 from reacquire.iap import Categorical, Vocabulary
+from reacquire.jobs.activation import Activation
+from reacquire.jobs.presence import WorkerInfo
 from reacquire.jobs.spec import HeaderValues, Operation, Options, SamplerName
-from service.context import ContextDep
+from service.context import Context, ContextDep
 from service.errors import STATUS
 from service.results import PREFERENCE
 
@@ -67,45 +68,72 @@ def capabilities(context: ContextDep) -> dict[str, Any]:
     }
 
 
-def installed(root: Path) -> Sequence[BundleInfo]:
-    """The verified bundles of a folder. Their files are hashed again only when a manifest has come, gone or changed."""
-    manifests = sorted(root.glob(f"*/{MANIFEST_NAME}"))
-    return _verified(root, tuple((path, path.stat().st_mtime_ns) for path in manifests))
+NOTHING = Activation()
 
 
-@lru_cache(maxsize=4)
-def _verified(root: Path, _manifests: tuple[tuple[Path, int], ...]) -> Sequence[BundleInfo]:
-    return tuple(BundleStore(root).list())
+@dataclass(frozen=True)
+class Live:
+    """What Redis knows of bundles; ``known`` is False while it cannot be reached."""
+
+    known: bool = False
+    activation: Activation = NOTHING
+    workers: Sequence[WorkerInfo] = ()
+
+    @classmethod
+    def of(cls, context: Context) -> Self:
+        """As it is now: the folder of bundles can be listed without Redis."""
+        try:
+            return cls(True, context.activations.read(), tuple(context.presence.alive().values()))
+        except redis.RedisError:
+            return cls()
 
 
-def model_answer(info: BundleInfo) -> dict[str, Any]:
+def inventory(context: Context) -> Inventory:
+    """The bundles of this process' folder; hashed again only where a file has changed."""
+    return BundleStore(context.settings.bundles_root).inventory()
+
+
+def model_answer(info: BundleInfo, live: Live) -> dict[str, Any]:
     """What is told of a bundle."""
     return {
         "name": info.name,
         "version": info.version,
         "sha256": info.sha256,
+        "active": info.ref == live.activation.active,
+        "previous": info.ref == live.activation.previous,
+        "warm_workers": sum(info.sha256 in worker.warm for worker in live.workers),
         "description": info.description,
         "unseen": info.unseen,
         "metrics": info.metrics,
     }
 
 
-@router.get("/models", summary="The bundles of weights that are installed, and who serves which")
+@router.get("/models", summary="The bundles of weights that are installed, which is active, and who has which warm")
 def models(context: ContextDep) -> dict[str, Any]:
-    workers = context.presence.alive().values()
+    live, found = Live.of(context), inventory(context)
+    active = live.activation.active
     return {
-        "models": [model_answer(info) for info in installed(context.settings.bundles_root)],
-        "workers": [{"bundle": w.bundle, "device": w.device, "busy": w.busy} for w in workers],
+        "live": live.known,
+        "active": asdict(active) if active else None,
+        "models": [model_answer(info, live) for info in found.sound],
+        "refused": [asdict(refused) for refused in found.refused],
+        "workers": [
+            {"bundle": w.bundle, "device": w.device, "busy": w.busy, "warm": list(w.warm.values())}
+            for w in live.workers
+        ],
     }
 
 
-@router.get("/models/{name}", summary="One bundle")
+@router.get("/models/{name}", summary="One bundle: NAME@VERSION, or NAME for its active or else newest version")
 def model(name: str, context: ContextDep) -> dict[str, Any]:
-    bundles = {info.name: info for info in installed(context.settings.bundles_root)}
-    if name not in bundles:
-        known = ", ".join(bundles) or "none"
-        raise BundleError(f"no bundle of that name; there are: {known}", code="model-not-found")
-    return model_answer(bundles[name])
+    live, found = Live.of(context), inventory(context)
+    if "@" in name:
+        return model_answer(found.find(name), live)
+    versions = [info for info in found.sound if info.name == name]
+    if not versions:
+        raise BundleError(f"no sound bundle of that name; there are: {found.labels}", code="model-not-found")
+    shown = next((info for info in versions if info.ref == live.activation.active), versions[-1])
+    return model_answer(shown, live) | {"versions": [info.version for info in versions]}
 
 
 problems = APIRouter(tags=["catalogue"])

@@ -45,10 +45,13 @@ def _blobs(context: Context) -> str:
 
 
 def _workers(context: Context) -> str:
-    count = len(context.presence.alive())
-    if count == 0:
+    workers = context.presence.alive().values()
+    if not workers:
         raise LookupError("no worker has a fresh heartbeat")
-    return f"{count} alive"
+    active = context.activations.read().active
+    if active is not None and all(worker.warm and active.sha256 not in worker.warm for worker in workers):
+        raise LookupError(f"{len(workers)} alive, none with the active bundle {active.label} warm")
+    return f"{len(workers)} alive"
 
 
 def _couriers(context: Context) -> str:

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 
 from reacquire.access import Principal
 from reacquire.jobs.intake import Submission
-from reacquire.jobs.record import JobRecord
+from reacquire.jobs.record import BundleRef, JobRecord
 from reacquire.jobs.spec import OperationSpec, SamplerName
 from reacquire.jobs.states import TERMINAL
 from service.context import Context, ContextDep
@@ -18,6 +18,7 @@ from service.doorkeeper import Caller
 from service.openapi import JSON_BODY, OPERATION_RESPONSES, OPTIONS_EXAMPLE, TARGET_EXAMPLE
 from service.request import (
     IdempotencyKey,
+    PinnedBundle,
     PreferredWait,
     Target,
     form_of,
@@ -54,6 +55,7 @@ async def counterfactual(
     caller: Caller,
     key: IdempotencyKey,
     wait: PreferredWait,
+    bundle: PinnedBundle,
     dicom: Dicom,
     target: Annotated[str, Form(description="parameters to change, by DICOM keyword", examples=[TARGET_EXAMPLE])],
     options: OptionsText = None,
@@ -65,7 +67,7 @@ async def counterfactual(
     """Unset parameters keep the slice's own values; the answer says which value came from where."""
     chosen = merge_options(options, sampler=sampler, steps=steps, guidance_scale=guidance_scale, seed=seed)
     spec = OperationSpec(operation="counterfactual", target=parse_json(Target, target, "target"), options=chosen)
-    return await accept(request, context, spec, dicom, caller=caller, key=key, wait_s=wait or 0.0)
+    return await accept(request, context, spec, dicom, caller=caller, key=key, wait_s=wait or 0.0, bundle=bundle)
 
 
 @router.post(
@@ -82,13 +84,14 @@ async def segment(
     caller: Caller,
     key: IdempotencyKey,
     wait: PreferredWait,
+    bundle: PinnedBundle,
     dicom: Dicom,
     options: OptionsText = None,
 ) -> Response:
     """Waits ten seconds for the result unless told otherwise."""
     spec = OperationSpec(operation="segment", options=merge_options(options))
     wait_s = context.settings.default_wait_s if wait is None else wait
-    return await accept(request, context, spec, dicom, caller=caller, key=key, wait_s=wait_s)
+    return await accept(request, context, spec, dicom, caller=caller, key=key, wait_s=wait_s, bundle=bundle)
 
 
 @router.post(
@@ -105,13 +108,14 @@ async def predict_iap(
     caller: Caller,
     key: IdempotencyKey,
     wait: PreferredWait,
+    bundle: PinnedBundle,
     dicom: Dicom,
     options: OptionsText = None,
 ) -> Response:
     """Waits ten seconds for the result unless told otherwise."""
     spec = OperationSpec(operation="predict-iap", options=merge_options(options))
     wait_s = context.settings.default_wait_s if wait is None else wait
-    return await accept(request, context, spec, dicom, caller=caller, key=key, wait_s=wait_s)
+    return await accept(request, context, spec, dicom, caller=caller, key=key, wait_s=wait_s, bundle=bundle)
 
 
 async def accept(
@@ -123,20 +127,26 @@ async def accept(
     caller: Principal,
     key: str | None,
     wait_s: float,
+    bundle: BundleRef | None = None,
 ) -> Response:
     """Enter a job on uploaded files and answer."""
     size = sum(part.size or 0 for part in parts)
     async with context.large_uploads if size > LARGE_UPLOAD else nullcontext():
         files = await read_files(list(parts))  # from here to the blob store an upload is in memory
-        submission = await run_in_threadpool(_enter, context, caller, spec, files, key)
+        submission = await run_in_threadpool(_enter, context, caller, spec, files, key, bundle)
         files.clear()
     return await answer(request, context, submission, wait_s=wait_s)
 
 
 def _enter(
-    context: Context, caller: Principal, spec: OperationSpec, files: Sequence[bytes], key: str | None
+    context: Context,
+    caller: Principal,
+    spec: OperationSpec,
+    files: Sequence[bytes],
+    key: str | None,
+    bundle: BundleRef | None,
 ) -> Submission:
-    submission = intake_of(context, caller, spec.operation).files(spec, files, key=key)
+    submission = intake_of(context, caller, spec.operation, bundle).files(spec, files, key=key)
     return counted(context, spec.operation, submission, caller.id)
 
 
@@ -144,6 +154,8 @@ async def answer(request: Request, context: Context, submission: Submission, *, 
     """The job's result (200) when it ends within ``wait_s``, else the job itself (202)."""
     record = await context.watcher.until_done(submission.job_id, wait_s)
     location = {"Location": f"/v1/jobs/{record.id}"}
+    if record.bundle is not None:
+        location["X-Model-Version"] = record.bundle.label
     if wait_s > 0:
         location["Preference-Applied"] = f"wait={wait_s:g}"
     if wait_s > 0 and record.state in TERMINAL:

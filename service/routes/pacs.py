@@ -21,7 +21,7 @@ from reacquire.pacs.reference import SeriesReference
 from service.context import Context, ContextDep
 from service.doorkeeper import HOOKS, Caller
 from service.openapi import HOOK_RESPONSES
-from service.request import IdempotencyKey, PreferredWait
+from service.request import IdempotencyKey, PinnedBundle, PreferredWait
 from service.routes.operations import answer
 from service.schemas import job_answer
 from service.settings import ServiceSettings, is_loopback
@@ -111,6 +111,7 @@ def _register(operation: Operation) -> None:
         caller: Caller,
         key: IdempotencyKey,
         wait: PreferredWait,
+        bundle: PinnedBundle,
         body: FromPacs,
     ) -> Response:
         if (operation == "counterfactual") != bool(body.target):
@@ -118,7 +119,7 @@ def _register(operation: Operation) -> None:
         spec = OperationSpec(operation=operation, target=body.target, options=body.options)
         reference = body.dicomweb.reference(context, tuple(body.dicomweb.instances or ()))
         deliver_to = reference.site if body.return_ else None
-        enter = intake_of(context, caller, operation).reference
+        enter = intake_of(context, caller, operation, bundle).reference
         submission = await run_in_threadpool(enter, spec, reference, key=key, deliver_to=deliver_to)
         counted(context, operation, submission, caller.id)
         return await answer(request, context, submission, wait_s=wait or 0.0)

@@ -50,8 +50,8 @@ FIRING = {
         'reacquire_http_requests_total{status="200"}': "0+50x60",
     },
     "ReacquireBundlesDiffer": {
-        'reacquire_model_loaded{model="a",version="1"}': "1+0x60",
-        'reacquire_model_loaded{model="a",version="2"}': "1+0x60",
+        'reacquire_model_active{model="a",version="1"}': "1+0x60",
+        'reacquire_model_active{model="a",version="2"}': "1+0x60",
     },
     "ReacquireScpDiskLow": {"reacquire_scp_spool_free_bytes": "1000+0x60"},
     "ReacquireScpQuarantine": {"reacquire_scp_quarantined": "1+0x60"},
@@ -73,7 +73,7 @@ HEALTHY = {
     "reacquire_out_of_memory_total": "0+0x60",
     'reacquire_http_requests_total{status="200"}': "0+50x60",
     'reacquire_http_requests_total{status="422"}': "0+50x60",
-    'reacquire_model_loaded{model="a",version="1"}': "1+0x60",
+    'reacquire_model_active{model="a",version="1"}': "1+0x60",
     "reacquire_scp_spool_free_bytes": "100000000000+0x60",
     "reacquire_scp_quarantined": "0+0x60",
 }

@@ -135,7 +135,8 @@ def zipped(data: bytes) -> bytes:
 
 def test_models_lists_installed_bundles_and_workers(client):
     answer = client.get("/v1/models").json()
-    assert answer == {"models": [], "workers": [{"bundle": "fake", "device": "cpu", "busy": 0}]}
+    worker = {"bundle": "fake", "device": "cpu", "busy": 0, "warm": []}
+    assert answer == {"live": True, "active": None, "models": [], "refused": [], "workers": [worker]}
 
 
 def test_bundles_are_verified_once_and_again_when_one_changes(client, settings, monkeypatch):
@@ -155,9 +156,11 @@ def test_bundles_are_verified_once_and_again_when_one_changes(client, settings, 
     manifest.write_text(manifest.read_text().replace('"name": "tiny"', '"name": "other"'))
     assert client.get("/v1/models/tiny").json()["code"] == "model-not-found"
     assert client.get("/v1/models/other").status_code == 200
-    next(folder.rglob("*.safetensors")).unlink()
-    manifest.touch()
-    assert client.get("/v1/models").json()["code"] == "bundle-invalid"
+    weights = next(folder.rglob("*.safetensors"))
+    weights.write_bytes(b"altered")  # the manifest is untouched
+    answer = client.get("/v1/models").json()
+    assert answer["models"] == []
+    assert [(r["folder"], weights.name in r["reason"]) for r in answer["refused"]] == [("tiny", True)]
 
 
 def test_the_documentation_page_loads_nothing_from_other_hosts(client):

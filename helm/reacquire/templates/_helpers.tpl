@@ -43,7 +43,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 
 {{- define "reacquire.bundlesRoot" -}}
-{{- if .Values.bundles.existingClaim }}/bundles{{ else }}/app/bundles{{ end -}}
+{{- $from := list .Values.bundles.existingClaim .Values.bundles.image .Values.bundles.pull.urls | compact -}}
+{{- if gt (len $from) 1 -}}
+{{- fail "bundles come from one place: set one of bundles.existingClaim, bundles.image and bundles.pull.urls" -}}
+{{- end -}}
+{{- if $from }}/bundles{{ else }}/app/bundles{{ end -}}
 {{- end -}}
 
 {{/* (dict "name" "redis.existingSecret" "value" .Values.x.existingSecret "what" "...") -> the name of a Secret that the site made */}}
@@ -67,6 +71,7 @@ The confined pod of a component, without what our processes share.
   resources  its resources
   mounts     YAML list of mounts beside /tmp
   volumes    YAML list of their volumes
+  initContainers  YAML list of what runs before, if any
   restart    Always (default), OnFailure or Never
   annotations  of the pod, beside the values' podAnnotations
 */}}
@@ -106,6 +111,10 @@ spec:
     seccompProfile:
       type: RuntimeDefault
   terminationGracePeriodSeconds: {{ int64 .values.terminationGracePeriodSeconds }}
+  {{- with .initContainers }}
+  initContainers:
+    {{- . | nindent 4 }}
+  {{- end }}
   containers:
     - name: {{ .component }}
       image: {{ .image | quote }}
@@ -175,6 +184,7 @@ PACS configuration. "secrets" mounts the site's PACS secrets too.
   "env" ($env | compact | join "\n")
   "mounts" ($mounts | compact | join "\n")
   "volumes" ($volumes | compact | join "\n")
+  "initContainers" (has .component (list "api" "worker" "worker-cpu") | ternary (include "reacquire.bundles.pull" .root) "")
   "envFrom" .root.Values.blobs.s3Secret -}}
 {{- include "reacquire.pod" (merge $shared .) -}}
 {{- end -}}
@@ -196,7 +206,7 @@ PACS configuration. "secrets" mounts the site's PACS secrets too.
 - name: blobs
   mountPath: /var/lib/reacquire
 {{- end }}
-{{- if .Values.bundles.existingClaim }}
+{{- if ne (include "reacquire.bundlesRoot" .) "/app/bundles" }}
 - name: bundles
   mountPath: /bundles
   readOnly: true
@@ -215,6 +225,58 @@ PACS configuration. "secrets" mounts the site's PACS secrets too.
     claimName: {{ . }}
     readOnly: true
 {{- end }}
+{{- with .Values.bundles.image }}
+- name: bundles
+  image:
+    reference: {{ . | quote }}
+    pullPolicy: {{ $.Values.image.pullPolicy }}
+{{- end }}
+{{- if .Values.bundles.pull.urls }}
+- name: bundles
+  emptyDir:
+    sizeLimit: {{ .Values.bundles.pull.size }}
+{{- end }}
+{{- end -}}
+
+{{/* Before a process starts: bundles into its pod, each verified. A pod whose bundle is damaged or out of reach never starts. */}}
+{{- define "reacquire.bundles.pull" -}}
+{{- if .Values.bundles.pull.urls -}}
+- name: pull-bundles
+  image: {{ include "reacquire.image" (dict "root" . "image" .Values.api.image "default" "reacquire-service") | quote }}
+  imagePullPolicy: {{ .Values.image.pullPolicy }}
+  command:
+    - python
+    - -m
+    - service.models
+    - --root
+    - /bundles
+    - pull
+    {{- range .Values.bundles.pull.urls }}
+    - {{ . | quote }}
+    {{- end }}
+  securityContext:
+    allowPrivilegeEscalation: false
+    readOnlyRootFilesystem: true
+    capabilities:
+      drop: [ALL]
+  {{- with .Values.extraEnv }}
+  env:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with (default .Values.blobs.s3Secret .Values.bundles.pull.s3Secret) }}
+  envFrom:
+    - secretRef:
+        name: {{ . }}
+  {{- end }}
+  resources:
+    requests: {cpu: 100m, memory: 128Mi}
+    limits: {memory: 512Mi}
+  volumeMounts:
+    - name: bundles
+      mountPath: /bundles
+    - name: tmp
+      mountPath: /tmp
+{{- end -}}
 {{- end -}}
 
 {{/* (root, resources, gpus) -> resources with so many devices of gpu.resourceName among the limits */}}

@@ -151,7 +151,7 @@ def test_a_tensor_too_few_or_too_many_is_named(bundle: Path, kind: str) -> None:
 
 
 def test_the_store_lists_what_is_there(bundle: Path) -> None:
-    assert [(b.name, b.version) for b in BundleStore(bundle.parent).list()] == [("tiny", "0.0.1")]
+    assert [b.ref.label for b in BundleStore(bundle.parent).inventory().sound] == ["tiny@0.0.1"]
 
 
 def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
