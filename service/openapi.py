@@ -42,7 +42,7 @@ OPERATION_RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {"description": "accepted; follow Location", "model": Job},
     400: _problem("empty or unreadable body"),
     403: _problem("no such PACS in the configuration"),
-    404: _problem("the PACS has no such series (when the answer is the result)"),
+    404: _problem("no such bundle; or the PACS has no such series (when the answer is the result)"),
     406: _problem("the result has no form that Accept allows"),
     409: _problem("already synthetic, or contradicting instances"),
     413: _problem("too large"),

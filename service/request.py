@@ -104,7 +104,7 @@ def _pinned_bundle(
         str | None,
         Header(
             max_length=100,
-            pattern=LABEL.pattern,
+            pattern=f"^{LABEL.pattern}$",  # pydantic searches, it does not match
             description="NAME@VERSION of `/v1/models`: run with this bundle and no other; default: the active one.",
         ),
     ] = None,

@@ -10,7 +10,7 @@ import structlog
 from pydantic import ValidationError
 
 from reacquire.bundles.store import BundleStore, open_bundle
-from reacquire.errors import BundleError
+from reacquire.errors import BundleError, ReacquireError
 from reacquire.jobs.activation import Activation, Activations
 from reacquire.jobs.logs import describe, set_up
 from reacquire.jobs.record import BundleRef
@@ -52,7 +52,7 @@ def main() -> int:
         device = pick_device(settings.device)
         shelf = Shelf(store, loader(settings, device), keep=settings.bundles_kept)
         pipeline = shelf.pick(first)
-    except BundleError as error:
+    except ReacquireError as error:
         refuse(error.detail)
     bundles = Bundles(shelf, configured)
     return serve(settings, pipeline, device=device, bundle=f"{first.name}-{first.version}", bundles=bundles)

@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 
 from reacquire.bundles.store import BundleInfo, BundleStore
-from reacquire.errors import BundleError
+from reacquire.errors import BundleError, OverloadedError
 from reacquire.jobs.logs import describe
 from reacquire.jobs.record import BundleRef
 from worker import memory
@@ -30,7 +30,7 @@ class Shelf:
     store : BundleStore
         Where bundles lie.
     load : callable
-        Folder to a pipeline that has run once; what it raises becomes a ``BundleError``.
+        Folder to a pipeline that has run once; what it raises becomes one of ours.
     keep : int
         Most bundles in memory. A batch at work may hold one more until it ends.
     """
@@ -50,6 +50,8 @@ class Shelf:
         ------
         BundleError
             ``model-unavailable`` when this worker does not have it, ``bundle-invalid`` when it does not load.
+        OverloadedError
+            When it does not fit into memory.
         """
         found = self._get(bundle.sha256)
         if found is not None:
@@ -87,7 +89,7 @@ class Shelf:
         except Exception as error:  # the networks, the driver, the memory
             log.error("bundle failed its warm-up", bundle=bundle.label, error=describe(error))
             if memory.is_out_of_memory(error):
-                raise BundleError(f"{bundle.label} does not fit into memory", code="model-unavailable") from None
+                raise OverloadedError(f"{bundle.label} does not fit into the worker's memory") from None
             raise BundleError(f"{bundle.label} failed its warm-up ({type(error).__name__})") from None
         with self._lock:
             self._held[bundle.sha256] = (info, pipeline)

@@ -11,7 +11,7 @@ from typing import Any
 import redis
 import structlog
 
-from reacquire.errors import BundleError
+from reacquire.errors import ReacquireError
 from reacquire.jobs.activation import Activation, Activations
 from reacquire.jobs.logs import describe
 from reacquire.jobs.record import BundleRef
@@ -34,6 +34,7 @@ class Warmer(threading.Thread):
         self._state = Activation(active=configured)
         self._established = False
         self._failed, self._reason = "", ""
+        self._offers: list[str] = []
         self._cold_since: float | None = None
         self._halt = threading.Event()
 
@@ -65,6 +66,7 @@ class Warmer(threading.Thread):
         self.shelf.protected = {each.sha256 for each in (state.active, state.candidate) if each}
         self._warm_active(state)
         self._warm_candidate(state)
+        self._offers = self.shelf.offers  # here, for a new bundle is hashed: seconds that a heartbeat does not have
 
     def _warm_active(self, state: Activation) -> None:
         recently = self._cold_since is not None and time.monotonic() - self._cold_since < RETRY_S
@@ -73,7 +75,7 @@ class Warmer(threading.Thread):
         try:
             self.shelf.pick(state.active)
             self._cold_since = None
-        except BundleError as error:
+        except ReacquireError as error:
             self._cold_since = time.monotonic()
             log.error("the active bundle cannot be served here", bundle=state.active.label, reason=error.detail)
 
@@ -82,7 +84,7 @@ class Warmer(threading.Thread):
             return
         try:
             self.shelf.pick(state.candidate)
-        except BundleError as error:
+        except ReacquireError as error:
             self._reason, self._failed = error.detail, state.token
             log.error("the bundle cannot be activated here", bundle=state.candidate.label, reason=error.detail)
 
@@ -102,6 +104,6 @@ class Warmer(threading.Thread):
 
     def report(self) -> Mapping[str, Any]:
         """What a heartbeat says of bundles."""
-        found = {"warm": self.shelf.warm, "offers": self.shelf.offers, "failed": self._failed, "reason": self._reason}
+        found = {"warm": self.shelf.warm, "offers": self._offers, "failed": self._failed, "reason": self._reason}
         active = self.active
         return found | ({"bundle": f"{active.name}-{active.version}"} if active else {})

@@ -1,6 +1,7 @@
 """The command line: discovery, targets, exit statuses, files written; the operations run on small random networks."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,16 @@ def test_models_lists_what_is_sound_and_refuses_what_is_not(bundle):
         manifest.write_text(sound)
     assert broken.exit_code == 1
     assert "manifest.json" in broken.stderr
+
+
+def test_what_changes_bundles_is_the_services_own_program(monkeypatch, tmp_path):
+    become = []
+    monkeypatch.setattr("cli.models.os.execv", lambda path, words: become.append(words))
+    monkeypatch.setenv("REACQUIRE_BUNDLES_ROOT", "elsewhere")
+    for words in (["activate", "tiny@0.0.1", "--patience", "3"], ["rollback"], ["active"], ["pull", "s3://b/a"]):
+        invoke("models", "--root", tmp_path, *words)
+        assert become.pop()[2:] == ["-m", "service.models", *words]
+        assert os.environ["REACQUIRE_BUNDLES_ROOT"] == str(tmp_path)
 
 
 def test_doctor_examines_everything(bundle):

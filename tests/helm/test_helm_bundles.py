@@ -1,4 +1,4 @@
-"""Where the chart takes bundles from: one place, read-only, pulled and verified before a process starts or not at all."""
+"""Where the chart takes bundles from: one place, read-only, pulled and verified before a process starts or never."""
 
 import helm_python as helm
 import pytest

@@ -9,14 +9,16 @@ from hollow_bundle import hollow_bundle
 from pacs_stack import until
 
 from reacquire.bundles import BundleStore
-from reacquire.errors import BundleError
+from reacquire.errors import BundleError, ReacquireError
 from reacquire.jobs import BundleRef, OperationSpec, new_job_id
 from reacquire.jobs.activation import Activations
 from reacquire.jobs.leases import Leases
 from reacquire.jobs.store import Plan
+from worker.__main__ import first_bundle
 from worker.batching import BatchPolicy
 from worker.metrics import WorkerMetrics
 from worker.runner import Runner
+from worker.settings import WorkerSettings
 from worker.shelf import Shelf
 from worker.warmer import Warmer
 
@@ -94,12 +96,12 @@ def test_a_protected_bundle_stays_while_another_can_go(shelf, refs, load):
     ("name", "code", "why"),
     [
         ("broken", "bundle-invalid", "warm-up"),
-        ("large", "model-unavailable", "memory"),
+        ("large", "overloaded", "memory"),  # not "unavailable": it would go from worker to worker for ever
         (None, "model-unavailable", "gone@1.0.0"),
     ],
 )
 def test_a_bundle_that_cannot_be_loaded_is_named(shelf, refs, name, code, why):
-    with pytest.raises(BundleError, match=why) as caught:
+    with pytest.raises(ReacquireError, match=why) as caught:
         shelf.pick(refs[name] if name else GONE)
     assert caught.value.code == code
     assert "cuDNN" not in caught.value.detail
@@ -175,6 +177,7 @@ def test_a_candidate_is_warmed_beside_the_active_bundle(shelf, refs, activations
     activations.propose(refs["b"], patience_s=9)
     warmer.step()
     assert set(warmer.report()["warm"]) == {refs["a"].sha256, refs["b"].sha256}
+    assert set(warmer.report()["offers"]) == {ref.sha256 for ref in refs.values()}
     assert warmer.active == refs["a"]
 
 
@@ -213,6 +216,42 @@ def test_an_active_bundle_that_is_not_here_leaves_the_worker_unready_and_at_work
     warmer.step()
     assert not warmer.ready
     assert shelf.pick(refs["a"])
+
+
+@pytest.fixture
+def first(config, tmp_path, refs):
+    """What a worker with the bundle in this folder would start with: (first, configured)."""
+
+    def begin(folder: str):
+        settings = WorkerSettings(**config.model_dump(), bundle=tmp_path / "bundles" / folder)
+        return first_bundle(settings, BundleStore(settings.bundle.parent, also=(settings.bundle,)))
+
+    return begin
+
+
+def test_a_worker_starts_with_what_an_operator_chose_if_it_is_here(first, refs, activations):
+    assert first("a") == (refs["a"], refs["a"])
+    activations.establish(refs["b"])
+    assert first("a") == (refs["a"], refs["a"])  # nobody chose b
+    activations.commit(activations.propose(refs["b"], patience_s=9))
+    assert first("a") == (refs["b"], refs["a"])
+    assert first("nothing") == (refs["b"], None)
+    activations.commit(activations.propose(GONE, patience_s=9))
+    assert first("a") == (refs["a"], refs["a"])
+
+
+def test_a_worker_without_a_sound_bundle_says_what_there_is(first, tmp_path):
+    with pytest.raises(BundleError, match=r"nothing.*manifest\.json is missing.*; sound bundles in .*: a@1\.0\.0, b@1"):
+        first("nothing")
+    for manifest in (tmp_path / "bundles").glob("*/manifest.json"):
+        manifest.write_text("{}")
+    with pytest.raises(BundleError, match=r"sound bundles in .*: none"):
+        first("a")
+
+
+def test_a_worker_starts_while_redis_is_away(tmp_path, refs):
+    settings = WorkerSettings(redis_url="redis://127.0.0.1:1/0", bundle=tmp_path / "bundles" / "a")
+    assert first_bundle(settings, BundleStore(settings.bundle.parent)) == (refs["a"], refs["a"])
 
 
 def test_gauges_show_what_is_in_memory_and_nothing_else():

@@ -13,6 +13,7 @@ from reacquire.jobs.store import JobStore, Plan
 from reacquire.jobs.switch import Switch
 
 A, B, C = (BundleRef(name, "1.0.0", name * 64) for name in "abc")
+SEGMENT = OperationSpec(operation="segment")
 WORKER = WorkerInfo("w1", "cpu", "a-1.0.0", "0")
 
 
@@ -21,7 +22,7 @@ def activations(store: JobStore) -> Activations:
     return Activations(store)
 
 
-def enter(store: JobStore, spec: OperationSpec | RouteSpec = OperationSpec(operation="segment"), **plan) -> str:
+def enter(store: JobStore, spec: OperationSpec | RouteSpec = SEGMENT, **plan) -> str:
     return store.create(new_job_id(), spec, [], plan=Plan(**plan))[0]
 
 
