@@ -47,15 +47,20 @@ def main() -> int:
     try:
         first, configured = first_bundle(settings, store)  # before torch, so that a refusal takes a moment
         from worker.app import Bundles, serve
-        from worker.shelf import Shelf
+        from worker.shelf import OnShelf, Shelf
 
         device = pick_device(settings.device)
         shelf = Shelf(store, loader(settings, device), keep=settings.bundles_kept)
-        pipeline = shelf.pick(first)
+        shelf.pick(first)
     except ReacquireError as error:
         refuse(error.detail)
-    bundles = Bundles(shelf, configured)
-    return serve(settings, pipeline, device=device, bundle=f"{first.name}-{first.version}", bundles=bundles)
+    return serve(
+        settings,
+        OnShelf(shelf, first),
+        device=device,
+        bundle=f"{first.name}-{first.version}",
+        bundles=Bundles(shelf, configured),
+    )
 
 
 def first_bundle(settings: WorkerSettings, store: BundleStore) -> tuple[BundleRef, BundleRef | None]:

@@ -7,7 +7,7 @@ the lease to run out so that another worker takes over. Nothing raises out of ``
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from threading import Timer
 from typing import Any, Protocol
@@ -76,7 +76,7 @@ class Runner:
     """Runs jobs, one batch at a time, on ``pipeline``; with ``shelf`` each on the pipeline of its own bundle.
 
     ``republish`` sends ids back to the queue; it is used when the worker drains. ``elsewhere`` says whether another
-    worker could run a bundle that the shelf does not have.
+    worker could run a bundle that the shelf does not have; ``strays`` are the jobs that are left to it.
     """
 
     name: str
@@ -91,6 +91,7 @@ class Runner:
     clock: Callable[[], float] = time.monotonic
     shelf: Pipelines | None = None
     elsewhere: Callable[[BundleRef], bool] = lambda _: False
+    strays: list[str] = field(default_factory=list)
 
     @property
     def endings(self) -> Endings:
@@ -118,6 +119,7 @@ class Runner:
                 self._run(full)
         for batch in batcher.drain():
             self._run(batch)
+        self._pass_on()
         self.leases.feed()
 
     def _by_bundle(self, ids: list[str]) -> tuple[list[str], list[str]]:
@@ -166,7 +168,8 @@ class Runner:
             pipeline = self._pipeline_of(record)
             work = pipeline.prepare(record.operation_spec, [self.blobs.get(key) for key in record.inputs])
         except Elsewhere:
-            self._pass_on(claim, operation)
+            self.endings.give_back(claim, operation, wake=False)
+            self.strays.append(claim.id)
             return None
         except ReacquireError as error:
             self.endings.fail(claim, Failure.of(error), operation)
@@ -202,12 +205,13 @@ class Runner:
             detail = f"{error.detail}, nor has any other; the job was accepted under it and runs with no other"
             raise BundleError(detail, code=error.code) from None
 
-    def _pass_on(self, claim: Claim, operation: str) -> None:
-        """Leave a job to a worker that has its bundle."""
-        self.endings.give_back(claim, operation, wake=False)
-        timer = Timer(PASS_ON_S, self._hand_back, [[claim.id]])
-        timer.daemon = True
-        timer.start()
+    def _pass_on(self) -> None:
+        """Leave jobs to a worker that has their bundle: their messages are sent again after a while."""
+        if self.strays:
+            timer = Timer(PASS_ON_S, self._hand_back, [self.strays.copy()])
+            timer.daemon = True  # lost with this process; the reconciler sends them too
+            timer.start()
+            self.strays.clear()
 
     def _run(self, batch: Sequence[Item]) -> None:
         """Compute one batch and settle every item of it."""

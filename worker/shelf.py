@@ -5,20 +5,41 @@ A job names its bundle by hash, so nothing here can put another one in its place
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import structlog
 
 from reacquire.bundles.store import BundleInfo, BundleStore
-from reacquire.errors import BundleError, OverloadedError
+from reacquire.errors import BundleError, OverloadedError, ReacquireError
 from reacquire.jobs.logs import describe
 from reacquire.jobs.record import BundleRef
+from reacquire.jobs.spec import OperationSpec
 from worker import memory
 from worker.runner import Pipeline
 
 log = structlog.get_logger("worker")
+
+
+@dataclass(frozen=True)
+class OnShelf:
+    """A pipeline by its bundle: holds no networks itself, so that they can leave."""
+
+    shelf: "Shelf"
+    bundle: BundleRef
+
+    def prepare(self, spec: OperationSpec, files: Sequence[bytes]) -> Any:
+        return self.shelf.pick(self.bundle).prepare(spec, files)
+
+    def run(
+        self, works: Sequence[Any], on_step: Callable[[int, int], Collection[int]] | None = None
+    ) -> list[Any | ReacquireError | None]:
+        return self.shelf.pick(self.bundle).run(works, on_step)
+
+    def finish(self, work: Any, raw: Any) -> Any:
+        return self.shelf.pick(self.bundle).finish(work, raw)
 
 
 @dataclass

@@ -49,8 +49,9 @@ class Warmer(threading.Thread):
             self._halt.wait(self._period_s)
 
     def stop(self) -> None:
-        """Let the thread end after what it is doing."""
+        """Let the thread end, after what it is doing if that does not take long."""
         self._halt.set()
+        self.join(timeout=5)
 
     def step(self) -> None:
         """Look once, and load what is missing."""

@@ -1,5 +1,7 @@
 """A worker's bundles: few in memory, each job with its own, warm before ready, and never another in its place."""
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from worker.batching import BatchPolicy
 from worker.metrics import WorkerMetrics
 from worker.runner import Runner
 from worker.settings import WorkerSettings
-from worker.shelf import Shelf
+from worker.shelf import OnShelf, Shelf
 from worker.warmer import Warmer
 
 GONE = BundleRef("gone", "1.0.0", "f" * 64)
@@ -106,6 +108,19 @@ def test_a_bundle_that_cannot_be_loaded_is_named(shelf, refs, name, code, why):
     assert caught.value.code == code
     assert "cuDNN" not in caught.value.detail
     assert shelf.warm == {}
+
+
+def test_networks_that_leave_are_free_to_go(runner, shelf, refs, load, store, submit):
+    runner = replace(runner, pipeline=OnShelf(shelf, refs["a"]))
+    runner.handle([submit(refs["a"]), submit(None)])
+    gone = weakref.ref(load.pipelines.pop("a"))
+    assert gone() is not None
+    runner.handle([submit(refs["b"]), submit(refs["c"])])
+    gc.collect()
+    assert gone() is None
+    job_id = submit(None)
+    runner.handle([job_id])
+    assert (store.get(job_id).state, load.seen) == ("succeeded", ["a", "b", "c", "a"])
 
 
 def test_a_bundle_that_was_removed_is_served_while_it_is_in_memory(shelf, refs):
