@@ -55,14 +55,34 @@ def ssim(x: Tensor, y: Tensor, *, data_range: float = 1.0, size: int = 11, sigma
     -------
     (B,) float
     """
+    mean_x, mean_y, var_x, var_y, cov = _local_moments(x, y, size, sigma)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    score = (2 * mean_x * mean_y + c1) * (2 * cov + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    return score.mean((1, 2, 3))
+
+
+def structure(x: Tensor, y: Tensor, *, data_range: float = 1.0, size: int = 11, sigma: float = 1.5) -> Tensor:
+    """Structure term of SSIM: local correlation, blind to brightness and contrast (Wang et al. 2004, eq. 10).
+
+    (cov + c3) / (sd_x sd_y + c3) with c3 = (0.03 L)^2 / 2; same arguments and shape of the answer as ``ssim``.
+    """
+    _, _, var_x, var_y, cov = _local_moments(x, y, size, sigma)
+    c3 = (0.03 * data_range) ** 2 / 2
+    return ((cov + c3) / ((var_x.clamp(min=0) * var_y.clamp(min=0)).sqrt() + c3)).mean((1, 2, 3))
+
+
+def _local_moments(x: Tensor, y: Tensor, size: int, sigma: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """(mean of x, mean of y, variance of x, variance of y, covariance) under a Gaussian window."""
     offset = torch.arange(size, dtype=x.dtype, device=x.device) - (size - 1) / 2
     profile = torch.softmax(-(offset**2) / (2 * sigma**2), 0)
     window = (profile[:, None] * profile[None, :])[None, None]
     mean_x, mean_y, xx, yy, xy = (conv2d(v, window) for v in (x, y, x * x, y * y, x * y))
-    var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    score = (2 * mean_x * mean_y + c1) * (2 * cov + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
-    return score.mean((1, 2, 3))
+    return mean_x, mean_y, xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
+
+
+def region_mean(images: Tensor, mask: Tensor) -> Tensor:
+    """Mean of each image inside its mask, both (B, 1, H, W): (B,), NaN where the mask is empty."""
+    return (images * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))
 
 
 def contrast_transfer(counterfactual: Tensor, source: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -80,7 +100,5 @@ def contrast_transfer(counterfactual: Tensor, source: Tensor, target: Tensor, ma
     -------
     () float; NaN when no item holds the tissue
     """
-    pixels = mask.sum((1, 2, 3))
-    keep = pixels > 0
-    cf, src, tgt = (((v * mask).sum((1, 2, 3))[keep] / pixels[keep]) for v in (counterfactual, source, target))
+    cf, src, tgt = (region_mean(v, mask)[mask.any((1, 2, 3))] for v in (counterfactual, source, target))
     return ((cf - src) * (tgt - src)).sum() / ((tgt - src) ** 2).sum()

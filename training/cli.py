@@ -10,13 +10,15 @@ import torch
 import typer
 
 from reacquire.engine import Settings, load_pipeline
+from reacquire.errors import ReacquireError
 from reacquire.imaging import Preprocessing
 from reacquire.jobs.spec import Options, SamplerName
 from reacquire.phantom.cohort import MANIFEST, write_cohort
 from training.cache import build_cache, open_cache
 from training.config import PRESETS, ModelName, PrecisionName, PresetName, TrainConfig, TrainError
 from training.data_commands import augment, fail, ingest, split
-from training.evaluate import evaluate as evaluate_bundle
+from training.evaluation import SECTIONS, Inputs, import_answers, metrics_of, volumes
+from training.evaluation import evaluate as evaluate_bundle
 from training.hardware import Accelerator, launch, placed
 from training.ingest import IngestError
 from training.pack import DIRECT, PAPER, Card, pack_bundle
@@ -142,31 +144,83 @@ def _silent(step: int, loss: float) -> None:
 @app.command()
 def evaluate(
     bundle: Path,
-    cohort: Annotated[Path, typer.Option(help="folder written by the cohort command, with --truth")],
-    output: Annotated[Path, typer.Option(help="JSON report")],
+    cohort: Annotated[Path, typer.Option(help="folder written by the cohort command or by ingest")],
+    output: Annotated[Path, typer.Option(help="folder for report.html and report.json")],
     split: Annotated[str, typer.Option(help="train, val, test, or all of a cohort of other women")] = "test",
+    sections: Annotated[
+        str | None, typer.Option(help=f"comma-separated, of {', '.join(SECTIONS)}; all by default")
+    ] = None,
+    versus: Annotated[list[Path] | None, typer.Option(help="another bundle to compare with; repeatable")] = None,
+    anatomies: Annotated[Path | None, typer.Option(help="folder of NIfTI label volumes of real women")] = None,
+    fresh_women: Annotated[int, typer.Option(min=0, help="simulated anew for levels and physics")] = 4,
+    downstream: Annotated[Path | None, typer.Option(help="JSON rows of the downstream experiment")] = None,
+    radimagenet: Annotated[
+        Path | None, typer.Option(help="RadImageNet's ResNet-50 weights, for the paper's FID")
+    ] = None,
+    reader_cases: Annotated[int, typer.Option(min=1, help="of the blinded reader study")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="of the reader study: keep it from the readers")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="processes that simulate")] = 2,
     steps: Annotated[int | None, typer.Option(help="network evaluations; the bundle's own by default")] = None,
     sampler: Annotated[str | None, typer.Option(help=", ".join(get_args(SamplerName)))] = None,
     guidance_scale: float | None = None,
     noise: Annotated[bool | None, typer.Option(help="of a direct editor: with the target's noise")] = None,
-    pairs_per_woman: int = 4,
+    pairs_per_woman: Annotated[int, typer.Option(min=1, help="edits of each kind that a woman gets at most")] = 4,
 ) -> None:
-    """Measure a bundle on held-out women."""
-    pipeline = load_pipeline(bundle, device="cuda" if torch.cuda.is_available() else "cpu")
-    options = Options(sampler=sampler, steps=steps, guidance_scale=guidance_scale, noise=noise)  # type: ignore[arg-type]
-    pipeline.editor.check(options)
-    settings = Settings.of(options, pipeline.editor.setup)
-    report = evaluate_bundle(
-        pipeline,
-        open_cache(cohort / "cache"),
-        split=split,  # type: ignore[arg-type]
-        settings=settings,
-        pairs_per_woman=pairs_per_woman,
-        tracked=tracked,
-    )
+    """Measure a bundle on held-out women: one HTML page, one JSON file, and a study for readers."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        pipeline, *others = [load_pipeline(path, device=device) for path in (bundle, *(versus or ()))]
+        options = Options(sampler=sampler, steps=steps, guidance_scale=guidance_scale, noise=noise)  # type: ignore[arg-type]
+        pipeline.editor.check(options)
+        inputs = Inputs(
+            sections=_sections(sections),
+            split=split,  # type: ignore[arg-type]
+            pairs_per_woman=pairs_per_woman,
+            anatomies=tuple(volumes(anatomies)) if anatomies else (),
+            fresh_women=fresh_women,
+            radimagenet=radimagenet,
+            downstream=downstream,
+            others={p.bundle.name: (p, Settings.of(Options(), p.editor.setup)) for p in others},
+            reader_cases=reader_cases,
+            seed=seed,
+            workers=workers,
+        )
+        cache = open_cache(cohort / "cache")
+        settings = Settings.of(options, pipeline.editor.setup)
+        report = evaluate_bundle(pipeline, cache, output, inputs, settings=settings, tracked=tracked)
+    except (ValueError, OSError, ReacquireError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    for answer in report.answers:
+        typer.echo(f"{answer.question} {answer.figure.estimate.value:.3f}. {answer.verdict}")
+    typer.echo(f"report: {output / 'report.html'}")
+
+
+def _sections(names: str | None) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    wanted = tuple(name.strip() for name in names.split(",") if name.strip())
+    unknown = sorted(set(wanted) - set(SECTIONS))
+    if unknown or not wanted:
+        raise ValueError(f"there is no section {', '.join(unknown) or 'named'}; there are {', '.join(SECTIONS)}")
+    return wanted
+
+
+@app.command()
+def reader_import(
+    answers: Annotated[list[Path], typer.Argument(help="JSON files that readers saved from reader.html")],
+    key: Annotated[Path, typer.Option(help="reader-key.json that evaluate wrote beside reader.html")],
+    output: Annotated[Path, typer.Option(help="JSON file for the results")],
+) -> None:
+    """Join the answers of a reader study with its key: accuracy with its interval, quality, anatomy, agreement."""
+    try:
+        results = import_answers(key, answers)
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    typer.echo(json.dumps(report, indent=1))
+    output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    typer.echo(json.dumps(results["all"]["accuracy"]))
 
 
 @app.command()
@@ -180,7 +234,7 @@ def pack(
     training_data: Annotated[
         str | None, typer.Option(help="what was seen; needed unless all of it is synthetic")
     ] = None,
-    metrics: Annotated[Path | None, typer.Option(help="report of the evaluate command")] = None,
+    metrics: Annotated[Path | None, typer.Option(help="report.json of the evaluate command")] = None,
     steps: Annotated[int | None, typer.Option(help="of the paper's method: network evaluations per slice")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="of the paper's method")] = None,
     noise: Annotated[bool | None, typer.Option(help="of a direct editor: results show the target's noise")] = None,
@@ -193,7 +247,7 @@ def pack(
         Card(folder.name, version, description, datetime.now(UTC).date().isoformat(), training_data),
         {"editor": editor, "predictor": predictor, "segmenter": segmenter},
         {**own, **{name: value for name, value in asked.items() if value is not None}},
-        metrics=json.loads(metrics.read_text(encoding="utf-8")) if metrics else {},
+        metrics=metrics_of(json.loads(metrics.read_text(encoding="utf-8"))) if metrics else {},
         licence_file=LICENCE,
     )
     typer.echo(f"bundle: {folder}")

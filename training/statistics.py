@@ -3,12 +3,12 @@
 Resampling itself is SciPy's; here is only what it has to be told: which values belong to whom.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap, permutation_test
+from scipy.stats import bootstrap, norm, permutation_test
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -89,6 +89,21 @@ def paired_difference(a: PerWoman, b: PerWoman, *, unit: str = "women", seed: in
         rng=np.random.default_rng(seed),
     )
     return estimate, float(test.pvalue)
+
+
+def jackknifed(
+    statistic: Callable[[Sequence[Hashable]], float], women: Sequence[Hashable], *, unit: str = "women"
+) -> Estimate:
+    """Any statistic of a list of women with its delete-one-woman jackknife interval (Tukey 1958).
+
+    For distances between distributions: a bootstrap draws a woman twice, which such distances take for structure.
+    """
+    value, n = float(statistic(women)), len(women)
+    if n < 3:
+        return Estimate(value, np.nan, np.nan, n, unit)
+    without = np.array([statistic([w for w in women if w != out]) for out in women])
+    half = norm.ppf((1 + LEVEL) / 2) * np.sqrt((n - 1) / n * np.sum((without - without.mean()) ** 2))
+    return Estimate(value, value - float(half), value + float(half), n, unit)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

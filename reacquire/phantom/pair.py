@@ -86,14 +86,23 @@ def simulate_slice(
 
 def truth_labels(subject: Subject, z_mm: float, grid: Grid) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Labels (R, R) and breast mask (R, R) at the pixel centres (nearest voxel)."""
-    k = subject.plane(z_mm)
-    _, y0, x0 = subject.origin_mm
-    rows, row_ok = _nearest(grid.y_mm - y0, grid, subject.labels.shape[1])
-    columns, column_ok = _nearest(grid.x_mm - x0, grid, subject.labels.shape[2])
-    where = np.ix_(rows, columns)
-    inside = subject.breast[k][where] & row_ok[:, None] & column_ok[None, :]
-    gland = subject.labels[k][where] == tissue.FGT
+    inside = _sampled(subject.breast[subject.plane(z_mm)], subject, grid)
+    gland = tissue_map(subject, z_mm, grid) == tissue.FGT
     return (inside.astype(np.uint8) + (inside & gland)).astype(np.uint8), inside
+
+
+def tissue_map(subject: Subject, z_mm: float, grid: Grid) -> NDArray[np.uint8]:
+    """Tissue (R, R) at the pixel centres (nearest voxel), numbered as in ``tissue``; air outside the subject."""
+    return _sampled(subject.labels[subject.plane(z_mm)], subject, grid)
+
+
+def _sampled(plane: NDArray, subject: Subject, grid: Grid) -> NDArray:
+    """A (Y, X) plane of the subject at the pixel centres, 0 beyond it."""
+    _, y0, x0 = subject.origin_mm
+    rows, row_ok = _nearest(grid.y_mm - y0, grid, plane.shape[0])
+    columns, column_ok = _nearest(grid.x_mm - x0, grid, plane.shape[1])
+    known = row_ok[:, None] & column_ok[None, :]
+    return np.where(known, plane[np.ix_(rows, columns)], plane.dtype.type(0))
 
 
 def _nearest(start: float, grid: Grid, size: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
@@ -136,10 +145,14 @@ def contrast_only(
     subject: Subject, z_mm: float, source: tuple[Protocol, Scanner], target: tuple[Protocol, Scanner]
 ) -> F32:
     """L0 truth (R, C) float32: the target's contrast through the source's grid, coil and reconstruction, noiseless."""
+    return simulate_slice(subject, z_mm, *contrast_scan(source, target), noise_seed=None).clean
+
+
+def contrast_scan(source: tuple[Protocol, Scanner], target: tuple[Protocol, Scanner]) -> tuple[Protocol, Scanner]:
+    """The acquisition behind L0: the target's physics on the source's scanner, grid and reconstruction."""
     base, scanner = source
     physics = replace(base, iap={**target[0].iap, **_reconstruction_of(base)})
-    mixed = scanner.with_contrast_of(target[1])
-    return simulate_slice(subject, z_mm, physics, mixed, noise_seed=None).clean
+    return physics, scanner.with_contrast_of(target[1])
 
 
 def _reconstruction_of(protocol: Protocol) -> dict:

@@ -1,65 +1,166 @@
-"""Figures of the evaluation on a cohort whose answers are known."""
+"""The evaluation on a cohort whose answers are known, and what it refuses."""
 
+import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from fake_cache import write_fake_cache
 from tiny_bundle import pack_tiny
 
+from reacquire.bundles.manifest import Manifest
 from reacquire.engine import Pipeline, load_pipeline
 from reacquire.iap import Record
+from reacquire.imaging import Preprocessing
 from training.cache import SliceCache
-from training.evaluate import draw_pairs, evaluate
+from training.evaluation import Inputs, evaluate, metrics_of
+from training.evaluation.bench import draw_pairs, draw_shuffled
+from training.evaluation.document import Figure, Report
+from training.evaluation.html import cell
+from training.evaluation.versus import beside
+from training.statistics import Estimate
+
+QUICK = ("truth", "axioms", "judges", "counterfactuals", "bands")
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> SliceCache:
-    return write_fake_cache(tmp_path_factory.mktemp("cohort") / "cache", size=64)
+    return write_fake_cache(tmp_path_factory.mktemp("cohort") / "cache", size=64, women=10)
 
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    return load_pipeline(pack_tiny(tmp_path_factory.mktemp("bundle")))
+    return replace(load_pipeline(pack_tiny(tmp_path_factory.mktemp("bundle"))), preprocessing=Preprocessing(size=64))
 
 
 class Oracle:
     """An editor that knows the truth: a GE slice is a Siemens slice at twice the brightness."""
 
     def __init__(self, inner) -> None:
-        self.setup = inner.setup
+        self.setup, self.encoding = inner.setup, inner.encoding
 
-    def edit(self, source, targets, seeds, settings, on_step=None, *, sources=None):
+    def edit(self, source, targets, seeds, settings, on_step=None, *, sources):
         def brightness(record: Record) -> float:
             return 2.0 if record["Manufacturer"] == "GE MEDICAL SYSTEMS" else 1.0
 
-        wanted = [brightness(t) for t in targets]
-        shown = [2.0 if s.max() > 1.5 else 1.0 for s in source]
-        return source * torch.tensor([w / s for w, s in zip(wanted, shown, strict=True)]).view(-1, 1, 1, 1)
+        ratios = [brightness(t) / brightness(s) for t, s in zip(targets, sources, strict=True)]
+        return source * torch.tensor(ratios).view(-1, 1, 1, 1)
 
 
-def test_an_oracle_closes_the_gap_up_to_noise(pipeline: Pipeline, cache: SliceCache) -> None:
-    figures = evaluate(replace(pipeline, editor=Oracle(pipeline.editor)), cache)["editor"]
-    assert figures["gap_closed"] > 0.85
-    assert figures["gap_ceiling"] > 0.9
-    assert figures["contrast_transfer_fibroglandular"] == pytest.approx(1, abs=0.02)
-    assert figures["composition_error"] == pytest.approx(0, abs=1e-6)
+@pytest.fixture(scope="module")
+def report(pipeline: Pipeline, cache: SliceCache, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
+    folder = tmp_path_factory.mktemp("report")
+    oracle = replace(pipeline, editor=Oracle(pipeline.editor))
+    return evaluate(oracle, cache, folder, Inputs(sections=QUICK)), folder
 
 
-def test_every_group_is_measured(pipeline: Pipeline, cache: SliceCache) -> None:
-    report = evaluate(pipeline, cache)
-    assert report["cohort"] == {"split": "test", "women": 4, "slices": 8, "pairs": 8}
-    assert {"accuracy_Manufacturer", "mse_EchoTime"} <= report["predictor"].keys()
-    assert {"dice_fibroglandular", "dice_fibroglandular_ci_low"} <= report["segmenter"].keys()
-    assert report["editor"]["gap_closed_ci_low"] <= report["editor"]["gap_closed"]
+def value(report: Report, name: str) -> float:
+    return report.figures["editor"][name].estimate.value
+
+
+def test_an_oracle_closes_the_gap_up_to_noise(report: tuple[Report, Path]) -> None:
+    assert value(report[0], "gap_closed") > 0.85
+    assert value(report[0], "gap_ceiling") > 0.9
+    assert value(report[0], "contrast_transfer_fibroglandular") == pytest.approx(1, abs=0.02)
+
+
+def test_an_oracle_obeys_the_axioms(report: tuple[Report, Path]) -> None:
+    assert value(report[0], "composition_error_5x") == pytest.approx(0, abs=1e-6)
+    assert value(report[0], "reversibility_error") == pytest.approx(0, abs=1e-6)
+    assert value(report[0], "edit_size") > 0.1
+
+
+def test_every_figure_says_how_many_women_and_which_settings(report: tuple[Report, Path]) -> None:
+    data = json.loads((report[1] / "report.json").read_text())
+    figures = [figure for group in data["figures"].values() for figure in group.values()]
+    assert len(figures) > 60
+    assert all(figure["settings"] in data["settings"] and figure["unit"] for figure in figures)
+    assert data["cohort"]["women"] == 5
+
+
+def test_the_page_loads_nothing_and_shows_every_section(report: tuple[Report, Path]) -> None:
+    page = (report[1] / "report.html").read_text()
+    assert re.findall(r'(?:src|href)="(?!data:|#)', page) == []
+    assert re.findall(r"url\(|@import|<script", page) == []
+    assert all(f'href="#{name}"' in page and f'id="{name}"' in page for name in QUICK)
+
+
+def test_a_manifest_takes_the_figures_of_a_report(report: tuple[Report, Path]) -> None:
+    data = json.loads((report[1] / "report.json").read_text())
+    groups = metrics_of(data)
+    assert Manifest.__pydantic_validator__.validate_assignment(Manifest.model_construct(), "metrics", groups)
+    assert groups["editor"]["gap_closed_ci_low"] <= groups["editor"]["gap_closed"]
+    assert {"accuracy_Manufacturer", "mse_EchoTime"} <= groups["predictor"].keys()
+    assert metrics_of(groups) == groups  # older reports were such groups themselves
+
+
+def test_an_editor_that_does_nothing_is_told_so(pipeline: Pipeline, cache: SliceCache, tmp_path: Path) -> None:
+    class Idle(Oracle):
+        def edit(self, source, targets, seeds, settings, on_step=None, *, sources):
+            return source.clone()
+
+    idle = evaluate(replace(pipeline, editor=Idle(pipeline.editor)), cache, tmp_path, Inputs(sections=QUICK))
+    assert value(idle, "gap_closed") == 0
+    assert value(idle, "effectiveness_corrected_Manufacturer") in (0, pytest.approx(float("nan"), nan_ok=True))
+    assert idle.figures["legacy"]["legacy_ssim_original"].estimate.value == pytest.approx(1)
+    assert "Not shown" in idle.answers[0].verdict
 
 
 def test_pairs_are_drawn_within_one_position(cache: SliceCache) -> None:
     pairs = draw_pairs(cache.split("test"), 1)
-    assert len(pairs) == 4
+    assert len(pairs) == 5
     assert all(p.source.pair_group == p.target.pair_group and p.source != p.target for p in pairs)
 
 
-def test_a_cohort_without_truth_is_refused(pipeline: Pipeline, cache: SliceCache) -> None:
-    with pytest.raises(ValueError, match="truth"):
-        evaluate(pipeline, replace(cache, cleans=None))
+def test_shuffled_targets_are_a_permutation_of_the_sources(cache: SliceCache) -> None:
+    pairs = draw_shuffled(cache.split("test"), 2)
+    assert sorted(p.source.index for p in pairs) == sorted(p.target.index for p in pairs)
+
+
+@pytest.mark.parametrize(
+    ("damage", "inputs", "message"),
+    [
+        ({"cleans": None}, {"sections": ("truth",)}, "noiseless truth"),
+        ({}, {"split": "val"}, "split val"),
+        ({"preprocessing": {"size": 1}}, {}, "preprocessing"),
+        ({}, {"sections": ("versus",)}, "--versus"),
+    ],
+)
+def test_what_the_data_cannot_answer_is_refused(pipeline, cache, tmp_path, damage, inputs, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate(pipeline, replace(cache, **damage), tmp_path, Inputs(**inputs))
+
+
+def test_a_cohort_of_another_vocabulary_is_refused(pipeline: Pipeline, cache: SliceCache, tmp_path: Path) -> None:
+    rows = tuple(replace(row, iap={**row.iap, "ManufacturerModelName": "Unheard Of"}) for row in cache.rows)
+    with pytest.raises(ValueError, match="ManufacturerModelName of the cohort lie outside the vocabulary"):
+        evaluate(pipeline, replace(cache, rows=rows), tmp_path)
+
+
+def test_a_cohort_without_truth_is_measured_as_far_as_it_goes(pipeline, cache, tmp_path) -> None:
+    inputs = Inputs(fresh_women=0, reader_cases=2)
+    found = evaluate(pipeline, replace(cache, cleans=None), tmp_path, inputs)
+    assert {"truth", "versus", "levels"} <= found.left_out.keys()
+    assert "left out" in (tmp_path / "report.html").read_text().lower()
+
+
+def test_bundles_of_other_preprocessing_are_not_compared(pipeline: Pipeline, report: tuple[Report, Path]) -> None:
+    from training.evaluation.bench import Bench
+
+    bench = Bench(pipeline, None, (), None)
+    with pytest.raises(ValueError, match="preprocessing"):
+        beside(bench, replace(pipeline, preprocessing=Preprocessing(size=32)), None)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "shown"),
+    [
+        (Estimate(0.5, 0.4, 0.6, 9), "0.500 ms (0.400 to 0.600), n = 9"),
+        (Estimate(0.001234, float("nan"), float("nan"), 1), "0.0012 ms, n = 1"),
+        (Estimate(float("nan"), float("nan"), float("nan"), 0), "no data (n = 0)"),
+    ],
+)
+def test_a_cell_shows_value_interval_unit_and_n(estimate: Estimate, shown: str) -> None:
+    assert cell(Figure(estimate, "editor", "ms")) == shown

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_bundle import tiny_run
+from tiny_bundle import pack_tiny, tiny_run
 from typer.testing import CliRunner
 
 from reacquire.bundles.store import open_bundle
 from training.cache import open_cache
 from training.cli import app
+from training.evaluation import metrics_of
 from training.pack import DIRECT, Card, pack_bundle
 
 
@@ -50,23 +51,33 @@ def test_from_runs_to_a_measured_bundle(cohort: Path, tmp_path: Path) -> None:
         run("train", model, "--cohort", cohort, "--run", tmp_path / model, "--preset", "smoke", "--steps", "1")
         runs += [f"--{model}", tmp_path / model]
     run("pack", tmp_path / "first", *runs)
-    run(
-        "evaluate",
-        tmp_path / "first",
-        "--cohort",
-        cohort,
-        "--output",
-        tmp_path / "report.json",
-        "--pairs-per-woman",
-        "1",
-    )
-    run("pack", tmp_path / "second", *runs, "--metrics", tmp_path / "report.json", "--no-noise")
+    report = tmp_path / "report" / "report.json"
+    asked = ["--sections", "truth,judges", "--pairs-per-woman", "1"]
+    run("evaluate", tmp_path / "first", "--cohort", cohort, "--output", report.parent, *asked)
+    run("pack", tmp_path / "second", *runs, "--metrics", report, "--no-noise")
     info = open_bundle(tmp_path / "second")
     assert not info.manifest.editing.noise
-    assert info.metrics == json.loads((tmp_path / "report.json").read_text())
+    assert info.metrics == metrics_of(json.loads(report.read_text()))
+    assert info.metrics["editor"]["gap_closed"] is not None
     assert not info.manifest.patient_data
     assert "Trio" in info.unseen["ManufacturerModelName"]
     assert "no patient data was seen" in (tmp_path / "second" / "docs" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--sections", "gossip"), "no section gossip"),
+        (("--anatomies", "."), "no label volumes"),
+        (("--split", "all", "--radimagenet", "none.pt", "--sections", "distributions"), "none.pt does not exist"),
+    ],
+)
+def test_what_evaluate_cannot_use_ends_in_one_message(cohort: Path, tmp_path: Path, words: tuple, message: str) -> None:
+    bundle = pack_tiny(tmp_path)
+    command = ["evaluate", bundle, "--cohort", cohort, "--output", tmp_path / "out", *words]
+    result = CliRunner().invoke(app, [str(word) for word in command])
+    assert result.exit_code == 2
+    assert message in result.stderr
 
 
 def test_runs_that_disagree_are_not_packed(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""Table 3 as an experiment: renders the rows that the downstream experiment wrote, beside the paper's."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from training.evaluation import paper
+from training.evaluation.document import Cell, Figure, Figures, Section, Table
+from training.statistics import Estimate
+
+NEEDED = ("direction", "arm", "tissue", "dice", "difference_to_none", "p_holm", "seeds", "steps")
+
+
+def downstream(path: Path) -> Section:
+    """The section on segmenters trained with and without counterfactuals.
+
+    Raises
+    ------
+    ValueError
+        When the file is not a list of such rows.
+    """
+    rows = _rows(path)
+    figures: Figures = {}
+    shown: list[tuple[Cell, ...]] = []
+    for row in rows:
+        name = f"{row['direction']}/{row['arm']}/{row['tissue']}"
+        figures[f"dice/{name}"] = dice = _figure(row["dice"])
+        difference = None if row["difference_to_none"] is None else _figure(row["difference_to_none"])
+        if difference is not None:
+            figures[f"difference/{name}"] = difference
+        p = "" if row["p_holm"] is None else f"{row['p_holm']:.3g}"
+        told = (row["direction"], row["arm"], row["tissue"])
+        shown.append((*told, dice, difference or "", p, f"{row['seeds']} seeds, {row['steps']} steps"))
+    columns = ("direction", "arm", "tissue", "Dice", "difference to none", "p (Holm)", "runs")
+    return Section(
+        name="downstream",
+        title="Training a segmenter with counterfactuals (Table 3)",
+        question="Does a segmenter trained on one vendor do better on the other if counterfactuals were added?",
+        method="Equal optimiser steps in every arm; a tissue's Dice over a woman's slices, mean over women; "
+        "difference to the arm "
+        "without augmentation over the same women; p-values adjusted for all comparisons (Holm).",
+        caveats=("The paper's table has one run per cell, no intervals, and slices as units.",),
+        figures={"downstream": figures},
+        tables=(
+            Table("This experiment", columns, tuple(shown)),
+            Table("Paper, Table 3 (* p < 0.05 there)", paper.TABLE_3_COLUMNS, paper.TABLE_3),
+        ),
+    )
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} can't be read as the rows of the downstream experiment: {type(error).__name__}"
+        ) from None
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(f"{path} holds no rows of the downstream experiment")
+    for number, row in enumerate(rows):
+        missing = [key for key in NEEDED if key not in row] if isinstance(row, dict) else list(NEEDED)
+        if missing:
+            raise ValueError(f"{path}, row {number}: {', '.join(missing)} is missing")
+    return rows
+
+
+def _figure(data: dict[str, Any]) -> Figure:
+    value, low, high = (float("nan") if data[key] is None else float(data[key]) for key in ("value", "low", "high"))
+    return Figure(Estimate(value, low, high, int(data["n"]), str(data.get("unit", "women"))), "downstream")
