@@ -19,6 +19,7 @@ from training.evaluation.rescans import volumes
 from training.statistics import jackknifed
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MONAI calls scipy's sqrtm as it was
 def test_the_frechet_distance_is_that_of_monai() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60, 5)), rng.normal(0.4, 2, (80, 5))

@@ -179,15 +179,15 @@ def amplification(bench: Bench) -> tuple[Figures, Table]:
     table = []
     for key in keys:
         where = [i for i, (_, k, _) in enumerate(asked) if k == key]
-        line: list[Cell] = [key]
+        line: list[Cell] = [key, _asked_size(bench, key, [(asked[i][0].iap, asked[i][2]) for i in where])]
         for parameter in parameters:
             moved = {asked[i][0].woman: [_moved(parameter, base, at[asked[i][0].woman], after, i)] for i in where}
             figures[f"{key}_to_{parameter.keyword}"] = Figure(mean_over_women(moved), "single")
             line.append(figures[f"{key}_to_{parameter.keyword}"])
-        sizes = _asked_size(bench, key, [(asked[i][0].iap, asked[i][2]) for i in where])
-        table.append((*line, sizes))
-    columns = ("changed alone", *(p.keyword for p in parameters), "asked")
-    return figures, Table("Amplification: what moves when one parameter is changed alone", columns, tuple(table))
+        table.append(tuple(line))
+    columns = ("changed alone", "asked", *(p.symbol for p in parameters))
+    note = "; ".join(f"{p.symbol}: {p.keyword}" for p in parameters)
+    return figures, Table("Amplification: what moves when one parameter is changed alone", columns, tuple(table), note)
 
 
 def _moved(parameter: Parameter, base: Readings, i: int, after: Readings, k: int) -> float:
@@ -200,6 +200,6 @@ def _moved(parameter: Parameter, base: Readings, i: int, after: Readings, k: int
 def _asked_size(bench: Bench, key: str, records: Sequence[tuple[Mapping, Mapping]]) -> str:
     parameter = bench.pipeline.vocabulary[key]
     if isinstance(parameter, Categorical):
-        return "1 (another category)"
+        return "another category"
     sizes = [abs(float(new[key]) - float(old[key])) / parameter.sd for old, new in records]
-    return f"{sum(sizes) / len(sizes):.2f} SD on average"
+    return f"{sum(sizes) / len(sizes):.2f} SD"

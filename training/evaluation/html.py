@@ -2,6 +2,7 @@
 
 import base64
 import math
+import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -13,7 +14,7 @@ def render(template: str, **values: object) -> str:
     environment = Environment(
         loader=PackageLoader("training.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"cell": cell, "kind": kind, "uri": uri}
+    environment.filters |= {"breakable": breakable, "cell": cell, "kind": kind, "uri": uri}
     return environment.get_template(template).render(**values)
 
 
@@ -24,13 +25,18 @@ def render_report(report: Report) -> str:
 def cell(value: Cell) -> str:
     """What a table shows of a cell: the value with its interval, its unit and n."""
     if not isinstance(value, Figure):
-        return "" if value is None else value
+        return "" if value is None else breakable(value)
     estimate = value.estimate
     if not math.isfinite(estimate.value):
         return f"no data (n = {estimate.n})"
     unit = f" {value.measured_in}" if value.measured_in else ""
     interval = "" if math.isnan(estimate.low) else f" ({number(estimate.low)} to {number(estimate.high)})"
     return f"{number(estimate.value)}{unit}{interval}, n = {estimate.n}"
+
+
+def breakable(text: str) -> str:
+    """The text with places where a browser may break DICOM keywords and the names of figures: zero-width spaces."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=_)(?=[a-zA-Z])", "\u200b", text)
 
 
 def number(value: float) -> str:
