@@ -5,6 +5,7 @@ Resampling itself is SciPy's; here is only what it has to be told: which values 
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from scipy.stats import bootstrap, norm, permutation_test
 
 RESAMPLES = 2000
 LEVEL = 0.95
-PerWoman = Mapping[Hashable, Sequence[float]]
+PerWoman = Mapping[Any, Sequence[float]]  # keys are hashable; Mapping is invariant in them
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -217,9 +218,16 @@ def images_of(array: np.ndarray, rows: Sequence[Row]) -> Tensor:
     return torch.from_numpy(np.stack([array[row.index] for row in rows]).astype(np.float32))[:, None]
 
 
-def per_woman(pairs: Sequence[Pair], values: Iterable[float]) -> dict[int, list[float]]:
-    """The values of pairs (or of anything with a ``woman``) by woman."""
-    grouped: dict[int, list[float]] = defaultdict(list)
-    for pair, value in zip(pairs, values, strict=True):
-        grouped[pair.woman].append(float(value))
+class OfWoman(Protocol):
+    """Anything that belongs to a woman: a pair, a re-scan."""
+
+    @property
+    def woman(self) -> Any: ...
+
+
+def per_woman(items: Sequence[OfWoman], values: Iterable[float]) -> dict[Any, list[float]]:
+    """One value per item, by woman."""
+    grouped: dict[Any, list[float]] = defaultdict(list)
+    for item, value in zip(items, values, strict=True):
+        grouped[item.woman].append(float(value))
     return dict(grouped)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ def levels(edits: Edits) -> Section:
     """Gap closed at levels 0 to 2 with ceilings, and contrast transfer per tissue."""
     groups: dict[str, Figures] = {}
     for title, anatomy in (("simulated", False), ("anatomies", True)):
-        part = edits.where(lambda r, anatomy=anatomy: r.anatomy == anatomy and r.single is None)
+        part = edits.where(partial(_whole, anatomy))
         if part.rescans:
             groups[title] = _level_figures(part)
     names = {
@@ -60,7 +61,9 @@ def levels(edits: Edits) -> Section:
         "gap_ceiling_l2": "- ceiling: a second noisy re-scan",
         **{f"contrast_transfer_{name}": f"contrast transfer, {name} (1 is right)" for name in TISSUES},
     }
-    rows = tuple((label, *(figures[name] for figures in groups.values())) for name, label in names.items())
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (label, *(figures[name] for figures in groups.values())) for name, label in names.items()
+    )
     return Section(
         name="levels",
         title="Fresh women and real anatomies: three levels of truth, and muscle",
@@ -84,6 +87,14 @@ def levels(edits: Edits) -> Section:
     )
 
 
+def _whole(anatomy: bool, rescan: Rescan) -> bool:
+    return rescan.anatomy == anatomy and rescan.single is None
+
+
+def _alone(keyword: str, rescan: Rescan) -> bool:
+    return rescan.single == keyword
+
+
 def _level_figures(edits: Edits) -> Figures:
     source, breast = edits.stack("source"), edits.stack("breast")
     ceilings = {"l0": ("level0", "level0_noisy"), "l1": ("level1", "level2"), "l2": ("level2", "again")}
@@ -105,7 +116,7 @@ def physics(edits: Edits) -> Section:
     figures: Figures = {}
     rows: list[tuple[Cell, ...]] = []
     for keyword in SINGLE:
-        part = edits.where(lambda r, keyword=keyword: r.single == keyword)
+        part = edits.where(partial(_alone, keyword))
         for name in ("muscle", "fat"):
             changes = [
                 _log_changes(r, image, name) for r, image in zip(part.rescans, part.edited[:, 0].numpy(), strict=True)
@@ -118,7 +129,7 @@ def physics(edits: Edits) -> Section:
             order = ("asked", "slope_truth", "slope_edit", "error_edit", "error_identity")
             rows.append((f"{keyword} alone, {name} / gland", *(line.get(key) for key in order)))
     columns = (
-        "change", "size of the true change (|log ratio|)", "slope, noiseless truth", "slope, edit", "error, edit",
+        "change", "size of the expected change (|log ratio|)", "slope, noiseless truth", "slope, edit", "error, edit",
         "error, doing nothing",
     )  # fmt: skip
     return Section(

@@ -36,7 +36,7 @@ def _gap_picture(figures: Mapping[str, Figure]) -> Picture:
     axis.axvline(0, color=INK, linewidth=0.8)
     axis.set_xlim(min(-0.15, axis.get_xlim()[0]), 1.0)
     axis.set_xlabel("gap closed: 0 = as good as doing nothing, 1 = perfect")
-    handles = [axis.barh(0, 0, color=c) for c in (CEILING, EDIT)]
+    handles: list[Any] = [axis.barh(0, 0, color=c) for c in (CEILING, EDIT)]
     canvas.legend(
         handles,
         ["a real, noisy re-scan (ceiling)", "counterfactual"],

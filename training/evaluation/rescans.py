@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,7 +153,7 @@ def _anatomy(path: Path, seed: int) -> Subject:
     import nibabel
 
     try:
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)
         return label_map_subject(np.asarray(image.dataobj).astype(np.int16), image.affine, seed=seed)
     except (ValueError, OSError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
         raise ValueError(f"{path.name} is no label volume that can be scanned: {error}") from None

@@ -204,7 +204,7 @@ def _made(bench: Bench, inputs: Inputs) -> dict[str, Any]:
 def _settings(bench: Bench, inputs: Inputs) -> dict[str, dict[str, Any]]:
     editor, networks = bench.settings.record(bench.pipeline.editor.setup), bench.pipeline.bundle.manifest.networks
     shared = {**editor, "preset": networks.editor.preset, "precision": "float32"}
-    found = {
+    found: dict[str, dict[str, Any]] = {
         "editor": {**shared, "targets": "pairs" if bench.pairs else "shuffled", "per_woman": inputs.pairs_per_woman},
         "shuffled": {**shared, "targets": "permuted in batches of 32", "per_woman": inputs.pairs_per_woman},
         "single": {**shared, "targets": "one parameter changed", "per_woman": 1},

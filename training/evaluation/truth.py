@@ -8,7 +8,7 @@ from torch import Tensor
 
 from reacquire.engine import CLASSES
 from reacquire.metrics import dice, gap_closed, region_mean, ssim
-from training.evaluation.bench import Bench, Pair, changes, per_woman
+from training.evaluation.bench import Bench, OfWoman, changes, per_woman
 from training.evaluation.document import Figure, Figures, Section, Table
 from training.statistics import Estimate, PerWoman, mean_over_women, pooled_ratio
 
@@ -24,7 +24,7 @@ def truth(bench: Bench) -> Section:
     """Gap closed with its ceiling, contrast transfer per tissue, similarity to the true target."""
     values = pair_values(bench)
     figures: Figures = {
-        "seconds_per_slice": Figure(Estimate(bench.seconds_per_slice, *[np.nan] * 2, 1, "batches"), "editor", "s")
+        "seconds_per_slice": Figure(Estimate(bench.seconds_per_slice, np.nan, np.nan, 1, "batches"), "editor", "s")
     }
     figures |= {name: Figure(mean_over_women(v), "editor") for name, v in values.items()}
     figures["gap_closed_pooled"] = Figure(pooled_gap(bench), "editor")
@@ -87,7 +87,7 @@ def pooled_gap(bench: Bench) -> Estimate:
     return pooled_ratio(per_woman(pairs, (gap - left).tolist()), per_woman(pairs, gap.tolist()))
 
 
-def transfer(women: Sequence[Pair], edited: Tensor, source: Tensor, target: Tensor, mask: Tensor) -> Estimate:
+def transfer(women: Sequence[OfWoman], edited: Tensor, source: Tensor, target: Tensor, mask: Tensor) -> Estimate:
     """``reacquire.metrics.contrast_transfer`` with its interval; ``women`` are pairs or anything with a ``woman``."""
     achieved, true = (region_mean(v, mask) - region_mean(source, mask) for v in (edited, target))
     products, squares = (per_woman(women, v.nan_to_num(0).tolist()) for v in (achieved * true, true**2))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from reacquire.engine import Pipeline, Settings
 from training.evaluation.axioms import breast_of
 from training.evaluation.bench import Bench, per_woman
 from training.evaluation.document import Cell, Figure, Figures, Section, Table
@@ -73,7 +74,7 @@ def _values(bench: Bench, judge: Bench) -> dict[str, PerWoman]:
     return {**found, "vendor_seen": hits, "composition_error": per_woman(pairs, change.tolist())}
 
 
-def beside(bench: Bench, pipeline: object, settings: object) -> Bench:
+def beside(bench: Bench, pipeline: Pipeline, settings: Settings) -> Bench:
     """Another bundle on the same slices.
 
     Raises
@@ -85,5 +86,5 @@ def beside(bench: Bench, pipeline: object, settings: object) -> Bench:
         if getattr(pipeline, fact) != getattr(bench.pipeline, fact):
             raise ValueError(
                 f"{pipeline.bundle.name} has another {fact} than {bench.pipeline.bundle.name}: they can't be compared"
-            )  # type: ignore[attr-defined]
-    return replace(bench, pipeline=pipeline, settings=settings)  # type: ignore[arg-type]
+            )
+    return replace(bench, pipeline=pipeline, settings=settings)
