@@ -189,8 +189,7 @@ def evaluate(
         settings = Settings.of(options, pipeline.editor.setup)
         report = evaluate_bundle(pipeline, cache, output, inputs, settings=settings, tracked=tracked)
     except (ValueError, OSError, ReacquireError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+        fail(error)
     for answer in report.answers:
         typer.echo(f"{answer.question} {answer.figure.estimate.value:.3f}. {answer.verdict}")
     typer.echo(f"report: {output / 'report.html'}")
@@ -216,8 +215,7 @@ def reader_import(
     try:
         results = import_answers(key, answers)
     except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+        fail(error)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     typer.echo(json.dumps(results["all"]["accuracy"]))

@@ -76,7 +76,7 @@ def test_what_evaluate_cannot_use_ends_in_one_message(cohort: Path, tmp_path: Pa
     bundle = pack_tiny(tmp_path)
     command = ["evaluate", bundle, "--cohort", cohort, "--output", tmp_path / "out", *words]
     result = CliRunner().invoke(app, [str(word) for word in command])
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert message in result.stderr
 
 
