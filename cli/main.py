@@ -108,6 +108,7 @@ def counterfactual(
     sampler: Annotated[str | None, typer.Option(help="ddim, ancestral or dpmpp-2m")] = None,
     steps: Annotated[int | None, typer.Option(min=1, max=1000, help="network evaluations per slice")] = None,
     guidance_scale: Annotated[float | None, typer.Option(min=0, max=20)] = None,
+    samples: Annotated[int, typer.Option(min=1, max=8, help="above 1: mean.dcm and spread.dcm are written too")] = 1,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     header_values: Annotated[
         str, typer.Option(help="acquisition values in the synthetic header: target, source or blank")
@@ -124,6 +125,7 @@ def counterfactual(
         "sampler": sampler,
         "steps": steps,
         "guidance_scale": guidance_scale,
+        "samples": samples,
         "seed": seed,
         "header_values": header_values,
         "watermark": watermark,

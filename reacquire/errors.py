@@ -103,7 +103,7 @@ class SuitabilityError(InputError):
 
 
 class TargetError(InputError):
-    codes: ClassVar[tuple[str, ...]] = ("target-out-of-domain",)
+    codes: ClassVar[tuple[str, ...]] = ("target-out-of-domain", "target-unsupported")
 
 
 class BundleError(ReacquireError):

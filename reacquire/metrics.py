@@ -102,3 +102,57 @@ def contrast_transfer(counterfactual: Tensor, source: Tensor, target: Tensor, ma
     """
     cf, src, tgt = (region_mean(v, mask)[mask.any((1, 2, 3))] for v in (counterfactual, source, target))
     return ((cf - src) * (tgt - src)).sum() / ((tgt - src) ** 2).sum()
+
+
+def through_plane_ratio(volume: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """How rough a volume is from slice to slice, against how rough it should be.
+
+    Root mean square of the difference of neighbouring slices, over voxels that ``mask`` holds in both, divided by the
+    same of ``target``. Above 1 the volume flickers or is noisier, below 1 it is blurred along the slab.
+
+    Parameters
+    ----------
+    volume, target, mask : (Z, 1, H, W), Z >= 2, in order of position; mask bool
+
+    Returns
+    -------
+    () float
+    """
+    both = mask[1:] & mask[:-1]
+    steps = [(v[1:] - v[:-1])[both].square().mean().sqrt() for v in (volume, target)]
+    return steps[0] / steps[1]
+
+
+def flicker(volume: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """How much the grey level of whole slices jumps, in the units of the images.
+
+    Root mean square, over neighbouring slices, of the change of the mean error (volume - target) inside ``mask``: an
+    error that all slices share costs nothing, one that comes and goes does.
+
+    Parameters
+    ----------
+    volume, target, mask : as for ``through_plane_ratio``
+
+    Returns
+    -------
+    () float; NaN without a mask
+    """
+    error = ((volume - target) * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))
+    return (error[1:] - error[:-1]).square().mean().sqrt()
+
+
+def neighbour_correlation(volume: Tensor, mask: Tensor) -> Tensor:
+    """Pearson correlation of each slice with the next one over voxels that ``mask`` holds in both, averaged: of noise
+    alone (a volume minus its noiseless self), whether it is a scan's (0.46 to 0.77) or drawn slice by slice (0).
+
+    Parameters
+    ----------
+    volume, mask : (Z, 1, H, W), Z >= 2, in order of position; mask bool
+
+    Returns
+    -------
+    () float
+    """
+    both = mask[1:] & mask[:-1]
+    pairs = zip(volume[:-1], volume[1:], both, strict=True)
+    return torch.stack([torch.corrcoef(torch.stack([a[m], b[m]]))[0, 1] for a, b, m in pairs]).mean()

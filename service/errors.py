@@ -63,6 +63,7 @@ STATUS: Mapping[str, int] = {
     "already-synthetic": 409,
     # what is asked for
     "target-out-of-domain": 422,
+    "target-unsupported": 422,
     "not-acceptable": 406,
     # models and jobs
     "model-not-found": 404,

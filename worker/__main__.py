@@ -103,7 +103,9 @@ def loader(settings: WorkerSettings, device: str) -> Callable[[Path], Pipeline]:
     def load(folder: Path) -> Pipeline:
         from reacquire.engine import load_pipeline
 
-        pipeline = load_pipeline(folder, device=device, uid_root=settings.uid_root)
+        pipeline = load_pipeline(
+            folder, device=device, uid_root=settings.uid_root, least_support=settings.least_support
+        )
         pipeline.warm()
         return pipeline
 

@@ -26,6 +26,9 @@ class WorkerSettings(BaseSettings, JobsConfig):
     uid_root: Annotated[str, AfterValidator(check_uid_root)] | None = Field(
         None, description="the site's own root for the UIDs of results, at most 40 characters; 2.25 UUIDs without one"
     )
+    least_support: float = Field(
+        0.0, ge=0, le=1, description="targets with a lower support score are refused; 0 only warns of them"
+    )
     batch_items: int = Field(64, ge=1, le=1024, description="most jobs in one batch")
     batch_budget: int | None = Field(None, ge=1, description="most slices x steps x pixels in one batch")
     flush_s: float = Field(0.05, gt=0, le=10, description="how long the first job of a batch waits for company")

@@ -19,6 +19,9 @@ ORGAN_PARENCHYMA: Code = ("91772007", "SCT", "Organ parenchyma")  # CID 7166: no
 BREAST: Code = ("76752008", "SCT", "Breast")  # CID 4
 ARTIFICIAL_INTELLIGENCE: Code = ("123110", "DCM", "Artificial Intelligence")  # CID 7162
 
+SAMPLE_MEAN: Code = ("CFMEAN", OWN_SCHEME, "Mean of counterfactual samples")
+SAMPLE_SPREAD: Code = ("CFSPREAD", OWN_SCHEME, "Standard deviation of counterfactual samples")
+
 BREAST_MRI: Code = ("241615005", "SCT", "Magnetic resonance imaging of breast")
 MEASUREMENT_REPORT: Code = ("126000", "DCM", "Imaging Measurement Report")  # TID 1500
 DEVICE: Code = ("121007", "DCM", "Device")  # CID 270

@@ -42,7 +42,7 @@ def order_series(headers: Sequence[Header]) -> list[int]:
     reference = headers[indices[0]]
     for index in indices[1:]:
         _check_same(reference, headers[index])
-    along = {i: _position(headers[i], reference) for i in indices}
+    along = {i: height_mm(headers[i], reference) for i in indices}
     indices.sort(key=along.__getitem__)
     gaps = np.diff([along[i] for i in indices])
     if (gaps < SAME_POSITION_MM).any():
@@ -66,7 +66,7 @@ def _check_same(one: Header, other: Header) -> None:
         raise inconsistent("the slices differ in spacing", "PixelSpacing")
 
 
-def _position(header: Header, reference: Header) -> float:
+def height_mm(header: Header, reference: Header) -> float:
     """Millimetres towards the head along the common normal."""
     normal = np.cross(reference.geometry.iop[:3], reference.geometry.iop[3:])
     return float(np.dot(normal if normal[2] >= 0 else -normal, header.geometry.ipp))

@@ -6,7 +6,7 @@ Knows no network, no DICOM and no bundle; a denoiser enters as a plain callable.
 from reacquire.diffusion.guidance import combine
 from reacquire.diffusion.limiters import Clamp, Limiter, NoLimit, PercentileRescale
 from reacquire.diffusion.loop import Denoise, OnStep, edit, run
-from reacquire.diffusion.noise import ItemNoise, derive_seed
+from reacquire.diffusion.noise import ItemNoise, Seed, SliceSeed, derive_seed
 from reacquire.diffusion.paper import paper_edit, paper_step, paper_tables
 from reacquire.diffusion.parameterisation import (
     Epsilon,
@@ -36,6 +36,8 @@ __all__ = [
     "Previous",
     "Sample",
     "Sampler",
+    "Seed",
+    "SliceSeed",
     "Velocity",
     "combine",
     "derive_seed",

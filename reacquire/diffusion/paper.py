@@ -14,7 +14,7 @@ from torch import Tensor
 from reacquire.diffusion.guidance import combine
 from reacquire.diffusion.limiters import PercentileRescale
 from reacquire.diffusion.loop import OnStep, iterate
-from reacquire.diffusion.noise import ItemNoise
+from reacquire.diffusion.noise import ItemNoise, Seed
 
 TIMESTEPS = 1000
 
@@ -78,7 +78,7 @@ def paper_edit(
     eps_model: EpsilonModel,
     x0: Tensor,
     *,
-    seeds: Sequence[int],
+    seeds: Sequence[Seed],
     start_t: int = 50,
     guidance_scale: float = 3.0,
     on_step: OnStep | None = None,
@@ -96,7 +96,7 @@ def paper_edit(
         indices of either half.
     x0 : Tensor (B, 1, H, W)
         Normalised images (10th percentile 0, 99th 1).
-    seeds : sequence of int
+    seeds : sequence of int or SliceSeed
         One per image.
     start_t : int
         1..999; 0 returns the images as they are.

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reacquire.bundles.manifest import DirectSetup
-from reacquire.diffusion import ItemNoise, OnStep
+from reacquire.diffusion import ItemNoise, OnStep, Seed
 from reacquire.diffusion.loop import iterate
 from reacquire.engine.method import Settings
 from reacquire.errors import InputError
@@ -63,7 +63,7 @@ class Direct:
         source: Tensor,
         source_iap: Condition,
         target_iap: Condition,
-        seeds: Sequence[int],
+        seeds: Sequence[Seed],
         settings: Settings,
         on_step: OnStep | None = None,
     ) -> Tensor:

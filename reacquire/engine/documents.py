@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from reacquire.bundles.store import BundleInfo
 from reacquire.dicom import SliceImage
 from reacquire.engine.judges import CLASSES
-from reacquire.engine.work import Prediction, Work
+from reacquire.engine.work import Prediction, Raw, Work
 from reacquire.errors import DatasetError
 from reacquire.iap import ResolvedTarget, Support
 
@@ -48,6 +48,22 @@ def common(work: Work, bundle: BundleInfo) -> dict[str, Any]:
 def far_from_training(support: Support | None) -> list[str]:
     """One warning per reason why the target lies outside what the weights were trained on."""
     return [] if support is None else [f"target: {note}" for note in support.notes]
+
+
+def uncertainty(work: Work, raw: Raw) -> dict[str, Any] | None:
+    """How far several samples differ, against how much they change, over the breast as segmented on the source."""
+    if raw.mean is None or raw.spread is None or raw.logits is None:
+        return None
+    breast = raw.logits.argmax(1) > 0
+    change = (raw.mean - np.stack([image.values for image in work.images]))[breast]
+    found = breast.any()
+    return {
+        "samples": work.spec.options.samples,
+        "median_spread": round(float(np.median(raw.spread[breast])), 4) if found else None,
+        "median_change": round(float(np.median(np.abs(change))), 4) if found else None,
+        "measured_on": "the breast on the model grid, where the 10th percentile is 0 and the 99th 1",
+        "note": "what the samples share in error does not show: a small spread is not a small error",
+    }
 
 
 def replaced(work: Work, target: ResolvedTarget) -> list[str]:

@@ -7,9 +7,10 @@ from functools import cached_property
 from torch import Tensor, nn
 
 from reacquire.bundles.manifest import DirectSetup, EditorSetup
-from reacquire.diffusion import OnStep
+from reacquire.diffusion import OnStep, Seed
 from reacquire.engine.direct import Direct
 from reacquire.engine.method import Method, Settings
+from reacquire.engine.samples import passes
 from reacquire.engine.sdedit import Sdedit
 from reacquire.iap import Encoding, Record
 from reacquire.jobs.spec import Options
@@ -42,13 +43,14 @@ class Editor:
 
     def evaluations(self, options: Options) -> int:
         """Network evaluations per slice that the options ask for."""
-        return self.method.evaluations(Settings.of(options, self.setup))
+        runs = passes(Settings.of(options, self.setup), options.samples)
+        return sum(self.method.evaluations(run.settings) for run in runs)
 
     def edit(
         self,
         source: Tensor,
         targets: Sequence[Record],
-        seeds: Sequence[int],
+        seeds: Sequence[Seed],
         settings: Settings,
         on_step: OnStep | None = None,
         *,
@@ -60,7 +62,7 @@ class Editor:
         ----------
         source : (B, 1, S, S) float32, normalised
         targets : B records; what they leave out is unknown
-        seeds : B integers, one per slice
+        seeds : B, one per slice
         settings : of the batch
         on_step : told (steps done, steps in all); the rows that it answers leave the batch
         sources : B records, how the slices were acquired; unknown when absent

@@ -10,7 +10,7 @@ from typing import Protocol
 from torch import Tensor
 
 from reacquire.bundles.manifest import DirectSetup, EditorSetup
-from reacquire.diffusion import OnStep
+from reacquire.diffusion import OnStep, Seed
 from reacquire.jobs.spec import Options, SamplerName
 from reacquire.networks import Condition
 
@@ -66,7 +66,7 @@ class Method(Protocol):
         source: Tensor,
         source_iap: Condition,
         target_iap: Condition,
-        seeds: Sequence[int],
+        seeds: Sequence[Seed],
         settings: Settings,
         on_step: OnStep | None = None,
     ) -> Tensor:

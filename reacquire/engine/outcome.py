@@ -5,9 +5,26 @@ from numpy.typing import NDArray
 
 from reacquire import __version__
 from reacquire.bundles.store import BundleInfo
-from reacquire.dicom import Finding, Form, Provenance, SliceImage, write_report, write_segmentation, write_series
+from reacquire.dicom import (
+    Finding,
+    Form,
+    Provenance,
+    SliceImage,
+    write_parametric_map,
+    write_report,
+    write_segmentation,
+    write_series,
+)
 from reacquire.dicom.padding import keep_padding
-from reacquire.engine.documents import common, far_from_training, header_value, prediction_document, replaced, volumes
+from reacquire.engine.documents import (
+    common,
+    far_from_training,
+    header_value,
+    prediction_document,
+    replaced,
+    uncertainty,
+    volumes,
+)
 from reacquire.engine.judges import CLASSES
 from reacquire.engine.preview import comparison_png, overlay_png
 from reacquire.engine.work import Outcome, Raw, Work
@@ -47,6 +64,7 @@ def finish_counterfactual(
     middle = work.slices[len(natives) // 2]
     after = middle.orientation.to_canonical(natives[len(natives) // 2])
     artifacts["preview.png"] = comparison_png(middle.canonical(), after)
+    artifacts |= _maps(work, raw, bundle, preprocessing, uid_root)
     shared = common(work, bundle)
     document = {
         **shared,
@@ -64,9 +82,33 @@ def finish_counterfactual(
             "ssim": [round(s, 4) for s in raw.ssim],
             "segmentation_dice_before_after": dict(raw.anatomy_dice),
         },
+        "uncertainty": uncertainty(work, raw),
         "synthetic": True,
     }
     return Outcome(artifacts, document)
+
+
+def _maps(
+    work: Work, raw: Raw, bundle: BundleInfo, preprocessing: Preprocessing, uid_root: str | None
+) -> dict[str, bytes]:
+    """Mean and spread of several samples on the native grid, where they were asked for."""
+    if raw.mean is None or raw.spread is None:
+        return {}
+    triples = list(zip(work.slices, work.images, raw.mean, raw.spread, strict=True))
+    native = {
+        "mean": [preprocessing.add_change(s.canonical(), image, mean) for s, image, mean, _ in triples],
+        "spread": [preprocessing.deviation_to_native(s.canonical().shape, image, sd) for s, image, _, sd in triples],
+    }
+    return {
+        f"{quantity}.dcm": write_parametric_map(
+            work.slices,
+            np.stack([s.from_canonical(v) for s, v in zip(work.slices, values, strict=True)]).astype(np.float32),
+            quantity=quantity,  # type: ignore[arg-type]
+            algorithm=_algorithm(bundle),
+            uid_root=uid_root,
+        )
+        for quantity, values in native.items()
+    }
 
 
 def _put_back(slice_: SliceImage, canonical: NDArray[np.int32]) -> NDArray[np.int32]:

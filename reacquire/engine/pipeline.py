@@ -4,10 +4,9 @@
 Who calls it (a worker, the command line, an evaluation) makes no difference to the result.
 """
 
-import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import torch
@@ -15,11 +14,13 @@ from torch import Tensor
 
 from reacquire.bundles.store import BundleInfo
 from reacquire.dicom import SliceImage, order_series, read_slice
-from reacquire.diffusion import OnStep, derive_seed
+from reacquire.diffusion import OnStep, SliceSeed
 from reacquire.engine.editor import Editor
 from reacquire.engine.judges import CLASSES, Predictor, Segmenter
 from reacquire.engine.method import Settings
 from reacquire.engine.outcome import finish_counterfactual, finish_prediction, finish_segmentation
+from reacquire.engine.samples import Moments, Pass, Variation, passes
+from reacquire.engine.seeds import slice_seed
 from reacquire.engine.work import Outcome, Raw, Work
 from reacquire.errors import InputError, ReacquireError, TargetError
 from reacquire.iap import Record, Value, Vocabulary, resolve_target, support_of
@@ -36,7 +37,8 @@ def _nobody(done: int, total: int) -> Collection[int]:  # noqa: ARG001 (the sign
 class Pipeline:
     """The three networks of a bundle behind one door.
 
-    ``slices_per_batch`` bounds the memory of one pass through the networks; ``uid_root`` is the site's own.
+    ``slices_per_batch`` bounds the memory of one pass through the networks; ``uid_root`` is the site's own; targets
+    with less support than ``least_support`` are refused.
     """
 
     bundle: BundleInfo
@@ -48,6 +50,7 @@ class Pipeline:
     device: str = "cpu"
     slices_per_batch: int = 16
     uid_root: str | None = None
+    least_support: float = 0.0
 
     def warm(self) -> None:
         """Run every network once, so that the first request does not pay for lazy set-up."""
@@ -143,6 +146,8 @@ class Pipeline:
             target = resolve_target(self.vocabulary, target=work.spec.target, **seen)
             source = resolve_target(self.vocabulary, target={}, **seen)
             support = support_of(target.values, self.bundle.manifest.trained_on, self.vocabulary)
+            if support is not None and support.score < self.least_support:
+                raise TargetError("; ".join(support.notes), code="target-unsupported", where="/target")
             raw = replace(raw, target=target, source=source, support=support)
         return raw
 
@@ -155,43 +160,72 @@ class Pipeline:
         on_step: OnStep,
     ) -> list[Raw | ReacquireError | None]:
         """Edit the slices of all sound works, chunk by chunk, and let the judges look at the results."""
-        alive = [i for i, raw in enumerate(raws) if isinstance(raw, Raw)]
+        alive = {i: raw for i, raw in enumerate(raws) if isinstance(raw, Raw)}
         items = [k for k, owner in enumerate(owners) if owner in alive]
-        seeds = [_seed(work.spec.options.seed, slice_) for work in works for slice_ in work.slices]
-        settings = Settings.of(works[0].spec.options, self.editor.setup)
-        edited = torch.full_like(pixels, torch.nan)
+        slices = [slice_ for work in works for slice_ in work.slices]
+        options = works[0].spec.options
+        plan = passes(Settings.of(options, self.editor.setup), options.samples)
+        edited, moments = (
+            torch.full_like(pixels, torch.nan),
+            Moments.like(pixels if options.samples > 1 else pixels[:0]),
+        )
         dropped: set[int] = set()
         chunks = [items[i : i + self.slices_per_batch] for i in range(0, len(items), self.slices_per_batch)]
-        total = settings.steps * len(chunks)
-        for number, chunk in enumerate(chunks):
+        steps = [run.settings.steps for run in plan for _ in chunks]
+        for number, (run, chunk) in enumerate(product(plan, chunks)):
             chunk = [k for k in chunk if owners[k] not in dropped]
             if not chunk:
                 continue
 
-            def step(done: int, _: int, chunk: list[int] = chunk, number: int = number) -> list[int]:
-                dropped.update(on_step(number * settings.steps + done, total) or ())
+            def step(done: int, _: int, chunk: list[int] = chunk, before: int = sum(steps[:number])) -> list[int]:
+                dropped.update(on_step(before + done, sum(steps)) or ())
                 return [i for i, k in enumerate(chunk) if owners[k] in dropped]
 
-            targets = [raws[owners[k]].target.values for k in chunk]  # type: ignore[union-attr]
-            sources = [raws[owners[k]].source.values for k in chunk]  # type: ignore[union-attr]
-            edited[chunk] = self.editor.edit(
-                pixels[chunk], targets, [seeds[k] for k in chunk], settings, step, sources=sources
-            )
+            jobs = [(alive[owners[k]], works[owners[k]].spec.options.seed) for k in chunk]
+            seeds = [slice_seed(seed, slices[k], run.sample) for k, (_, seed) in zip(chunk, jobs, strict=True)]
+            result = self._one_pass(run, pixels[chunk], jobs, seeds, step)
+            if run is plan[0]:
+                edited[chunk] = result
+            if run.counted:
+                moments.add(chunk, result)
+        spans = [[k for k, owner in enumerate(owners) if owner == i] for i in range(len(works))]
         return [
-            None
-            if i in dropped
-            else self._compared(raw, settings, pixels, edited, [k for k, o in enumerate(owners) if o == i])
-            for i, raw in enumerate(raws)
+            None if i in dropped else self._compared(raw, plan[0].settings, pixels, edited, moments, span)
+            for i, (raw, span) in enumerate(zip(raws, spans, strict=True))
         ]
 
+    def _one_pass(
+        self, run: Pass, pixels: Tensor, jobs: Sequence[tuple[Raw, int]], seeds: Sequence[SliceSeed], step: OnStep
+    ) -> Tensor:
+        """(B, 1, S, S): the slices under their targets, as the sample of this pass sees them; one raw and seed each."""
+        ends = [(raw.source, raw.target) for raw, _ in jobs]
+        variations = [
+            Variation.of(self.editor.setup, seed, run.sample, source)  # type: ignore[arg-type]  # set by _judged
+            for (source, _), (_, seed) in zip(ends, jobs, strict=True)
+        ]
+        seen = torch.stack([v.apply(image) for v, image in zip(variations, pixels, strict=True)])
+        sources = [v.known(source.values) for v, (source, _) in zip(variations, ends, strict=True)]  # type: ignore[union-attr]
+        targets = [target.values for _, target in ends]  # type: ignore[union-attr]
+        edited = self.editor.edit(seen, targets, seeds, run.settings, step, sources=sources)
+        return torch.stack([v.undo(image) for v, image in zip(variations, edited, strict=True)])
+
     def _compared(
-        self, raw: Raw | ReacquireError | None, settings: Settings, pixels: Tensor, edited: Tensor, items: list[int]
+        self,
+        raw: Raw | ReacquireError | None,
+        settings: Settings,
+        pixels: Tensor,
+        edited: Tensor,
+        moments: Moments,
+        items: list[int],
     ) -> Raw | ReacquireError | None:
         """``raw`` with its edited slices and what the judges say of them."""
         if not isinstance(raw, Raw) or raw.logits is None:
             return raw
         after = edited[items]
         labels = self._chunked(self.segmenter.logits, after).argmax(1)
+        if len(moments.mean):
+            mean, spread = (part[:, 0].cpu().numpy() for part in (moments.mean[items], moments.spread(items)))
+            raw = replace(raw, mean=mean, spread=spread)
         scores = dice(labels, torch.from_numpy(raw.logits).argmax(1), classes=len(CLASSES))
         return replace(
             raw,
@@ -207,9 +241,3 @@ class Pipeline:
 
     def _chunked(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
         return torch.cat([function(part).cpu() for part in images.split(self.slices_per_batch)])
-
-
-def _seed(seed: int, slice_: SliceImage) -> int:
-    """The user's seed for this very slice: it gets the same noise alone, in a series, and in any batch."""
-    identity = hashlib.sha256(slice_.header.sop_instance_uid.encode()).digest()
-    return derive_seed(seed, int.from_bytes(identity[:8], "big"))

@@ -17,6 +17,7 @@ from reacquire.diffusion import (
     ItemNoise,
     NoiseSchedule,
     OnStep,
+    Seed,
     combine,
     edit,
     lambda_uniform,
@@ -64,7 +65,7 @@ class Sdedit:
         source: Tensor,
         source_iap: Condition,  # noqa: ARG002 (Algorithm 1 knows the target only)
         target_iap: Condition,
-        seeds: Sequence[int],
+        seeds: Sequence[Seed],
         settings: Settings,
         on_step: OnStep | None = None,
     ) -> Tensor:
@@ -81,7 +82,7 @@ class Sdedit:
         )
 
     def _as_the_authors(
-        self, source: Tensor, condition: Condition, seeds: Sequence[int], settings: Settings, on_step: OnStep | None
+        self, source: Tensor, condition: Condition, seeds: Sequence[Seed], settings: Settings, on_step: OnStep | None
     ) -> Tensor:
         def epsilon(x: Tensor, t: Tensor, items: Tensor) -> Tensor:
             target = condition.index(items)

@@ -41,7 +41,14 @@ class Work:
     def batch_key(self) -> tuple:
         """Works with equal keys may share a batch."""
         options = self.spec.options
-        return (self.spec.operation, options.sampler, options.steps, options.guidance_scale, options.noise)
+        return (
+            self.spec.operation,
+            options.sampler,
+            options.steps,
+            options.guidance_scale,
+            options.noise,
+            options.samples,
+        )
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,8 @@ class Prediction:
 class Raw:
     """What the networks said of one work; arrays are (N, ...) over its slices.
 
-    ``edited`` (N, S, S) float32 normalised, made with ``settings``; ``logits`` (N, 3, S, S) float32 of the segmenter on
+    ``edited`` (N, S, S) float32 normalised, made with ``settings``; ``mean`` and ``spread`` (standard deviation) of
+    several samples, where they were asked for; ``logits`` (N, 3, S, S) float32 of the segmenter on
     the source; ``predictions`` one per slice; ``target`` and ``source`` hold all parameters of the result and of the
     input, ``support`` says how far the target lies from training.
     """
@@ -66,6 +74,8 @@ class Raw:
     predictions: tuple[Prediction, ...] = ()
     logits: NDArray[np.float32] | None = None
     edited: NDArray[np.float32] | None = None
+    mean: NDArray[np.float32] | None = None
+    spread: NDArray[np.float32] | None = None
     settings: Mapping[str, str | int | float] = field(default_factory=dict)
     target: ResolvedTarget | None = None
     source: ResolvedTarget | None = None

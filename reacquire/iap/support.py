@@ -6,9 +6,12 @@ number seen on it (``reacquire.bundles.manifest.TrainedScanner``).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Protocol
 
 from reacquire.iap.vocabulary import Continuous, Record, Value, Vocabulary
+
+NEVER = "this combination of scanner, field strength and scan options was never trained on"
 
 
 class Trained(Protocol):
@@ -36,8 +39,25 @@ def support_of(record: Record, trained: Sequence[Trained], vocabulary: Vocabular
         return None
     matching = [t for t in trained if all(record.get(k, v) == v for k, v in t.categories.items())]
     if not matching:
-        return Support(0.0, ("this combination of scanner, field strength and scan options was never trained on",))
+        return Support(0.0, (NEVER, *_contradictions(record, trained)))
     return max((_within(record, t, vocabulary) for t in matching), key=lambda support: support.score)
+
+
+def _contradictions(record: Record, trained: Sequence[Trained]) -> list[str]:
+    """What keeps every scanner of training from fitting: values that none has, else pairs that no one has together.
+
+    A set whose pairs all occur and whose whole does not (three values, two scanners) has none. Values are not quoted:
+    they may be those of a patient's header.
+    """
+    keywords = [k for k in dict.fromkeys(k for t in trained for k in t.categories) if k in record]
+
+    def never(*together: str) -> bool:
+        return not any(all(t.categories.get(k, record[k]) == record[k] for k in together) for t in trained)
+
+    alone = [k for k in keywords if never(k)]
+    notes = [f"{k}: no scanner of training has this value" for k in alone]
+    pairs = (pair for pair in combinations(keywords, 2) if not set(pair) & set(alone) and never(*pair))
+    return notes + [f"{one} and {other} contradict each other: no scanner of training has both" for one, other in pairs]
 
 
 def _within(record: Record, trained: Trained, vocabulary: Vocabulary) -> Support:

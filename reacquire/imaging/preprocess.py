@@ -110,6 +110,10 @@ class Preprocessing:
         # float64: a 16-bit value plus a small change must not lose the half that rounding looks at
         return native.astype(np.float64) + change.astype(np.float64) * (before.high - before.low)
 
+    def deviation_to_native(self, shape: tuple[int, ...], before: ModelImage, deviation: Image) -> Image:
+        """A standard deviation (size, size) on the normalised scale of ``before`` -> native grid and units."""
+        return np.asarray(_upsample(deviation[None], shape)[0] * (before.high - before.low), dtype=np.float32)
+
     def labels_to_native(self, logits: Image, shape: tuple[int, int]) -> NDArray[np.uint8]:
         """Class scores ``(K, size, size)`` -> labels ``(R, C)``: upsampled as scores, so that borders stay smooth."""
         return np.argmax(_upsample(np.asarray(logits, dtype=np.float32), shape), axis=0).astype(np.uint8)

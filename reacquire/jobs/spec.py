@@ -38,6 +38,7 @@ class Options(Strict):
         None, description="w of classifier-free guidance (Algorithm 1); 1 means no guidance"
     )
     noise: bool | None = Field(None, description="whether a direct edit shows the noise of the target acquisition")
+    samples: int = Field(1, ge=1, le=8, description="several counterfactuals: their mean and spread are written too")
     seed: int = Field(0, ge=0, lt=2**63, description="the same seed, slice and bundle give the same pixels")
     header_values: HeaderValues = Field("target", description="acquisition values written into the synthetic header")
     watermark: bool = Field(False, description="burn SYNTHETIC - NOT FOR DIAGNOSIS into the pixels")

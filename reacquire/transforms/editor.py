@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from reacquire.bundles.store import BundleInfo, open_bundle
+from reacquire.diffusion import Seed, SliceSeed
+from reacquire.diffusion.noise import NEIGHBOURS
 from reacquire.engine import Pipeline, Settings, load_pipeline
 from reacquire.errors import PixelError, TargetError
 from reacquire.iap import Record, Value, Vocabulary, load_vocabulary, resolve_target
@@ -81,7 +83,7 @@ class IAPEditor:
                     raise TargetError(f"{name} was never shown this {keyword}; leave it out", where=keyword)
 
     def edit(
-        self, slices: NDArray[Any], target: Record, *, seed: int, source: Record | None = None
+        self, slices: NDArray[Any], target: Record, *, seed: Seed, source: Record | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Value]]:
         """The slices of one image as they would look under ``target``.
 
@@ -91,8 +93,9 @@ class IAPEditor:
             Canonical view, any intensity scale. Slices without contrast (empty ends of a volume) stay as they are.
         target : record
             What to change; the rest is completed from ``source``, then from the predictor's reading of the slices.
-        seed : int
-            Of the noise, the same for every slice of the image: a volume keeps its grain from slice to slice.
+        seed : int or SliceSeed
+            Of the noise of the whole image, and where its first slice lies; neighbouring slices share part of it
+            (``reacquire.diffusion.noise``).
         source : record or None
             The parameters that the image was acquired with, as far as they are known.
 
@@ -116,17 +119,18 @@ class IAPEditor:
             store.put(key, *found)
         return found
 
-    def _facts(self, target: Record, seed: int, source: Record) -> dict[str, Any]:
+    def _facts(self, target: Record, seed: Seed, source: Record) -> dict[str, Any]:
         return {
             "bundle": self.info.sha256,
             "options": self.options.model_dump(exclude={"seed"}),
             "target": dict(target),
             "source": dict(source),
-            "seed": seed,
+            "seed": _at(seed, 0),
+            "noise": NEIGHBOURS,
         }
 
     def _edit(
-        self, slices: NDArray[np.float32], target: Record, seed: int, source: Record
+        self, slices: NDArray[np.float32], target: Record, seed: Seed, source: Record
     ) -> tuple[NDArray[np.float32], dict[str, Value]]:
         pipeline = self.pipeline
         pipeline.editor.check(self.options)
@@ -142,13 +146,11 @@ class IAPEditor:
         own = resolve_target(pipeline.vocabulary, target={}, **seen).values
         settings = Settings.of(self.options, pipeline.editor.setup)
         parts = []
-        for part in pixels.split(pipeline.slices_per_batch):
-            count = len(part)
-            parts.append(
-                pipeline.editor.edit(
-                    part.to(pipeline.device), [resolved] * count, [seed] * count, settings, sources=[own] * count
-                )
-            )
+        seeds = [_at(seed, i) for i in kept]
+        for start in range(0, len(seeds), pipeline.slices_per_batch):
+            chunk = slice(start, start + pipeline.slices_per_batch)
+            part, count = pixels[chunk].to(pipeline.device), len(seeds[chunk])
+            parts.append(pipeline.editor.edit(part, [resolved] * count, seeds[chunk], settings, sources=[own] * count))
         after = torch.cat(parts)[:, 0].cpu()
         for i, image, result in zip(kept, before, after.numpy(), strict=True):
             edited[i] = pipeline.preprocessing.add_change(slices[i], image, result)
@@ -166,6 +168,12 @@ class IAPEditor:
             outputs = torch.cat([pipeline.predictor.outputs(part.to(pipeline.device)) for part in parts])
             predicted = pipeline.predictor.read(outputs).values
         return {"header": header, "predicted": predicted}
+
+
+def _at(seed: Seed, index: int) -> SliceSeed:
+    """The seed of the ``index``-th slice of an image."""
+    first = seed if isinstance(seed, SliceSeed) else SliceSeed(seed, 0.0)
+    return first._replace(position=first.position + index)
 
 
 def _normalised(pipeline: Pipeline, pixels: NDArray[np.float32]) -> ModelImage | None:

@@ -1,8 +1,10 @@
 """Support: how far a parameter set lies from what training saw."""
 
+from pathlib import Path
+
 import pytest
 
-from reacquire.bundles.manifest import TrainedScanner
+from reacquire.bundles.manifest import TrainedScanner, read_manifest
 from reacquire.iap import load_vocabulary, support_of
 
 VOCABULARY = load_vocabulary()
@@ -41,3 +43,23 @@ def test_what_is_unknown_fits_the_nearest_scanner() -> None:
 
 def test_a_bundle_that_lists_nothing_says_nothing() -> None:
     assert support_of({"FlipAngle": 7.5}, [], VOCABULARY) is None
+
+
+def test_a_contradiction_is_named_and_no_value_is() -> None:
+    record = {"ManufacturerModelName": "Avanto", "MagneticFieldStrength": 3.0}
+    notes = support_of(record, TRAINED, VOCABULARY).notes
+    assert notes[1:] == (
+        "ManufacturerModelName and MagneticFieldStrength contradict each other: no scanner of training has both",
+    )
+    unknown = support_of({**AVANTO, "ManufacturerModelName": "Signa HDx"}, TRAINED, VOCABULARY).notes
+    assert unknown[1:] == ("ManufacturerModelName: no scanner of training has this value",)
+    assert "Signa" not in "".join(unknown)
+
+
+def test_the_shipped_bundle_names_a_ge_scanner_with_siemens_options() -> None:
+    trained = read_manifest(Path(__file__).resolve().parents[3] / "bundles" / "phantom-v1").trained_on
+    ge = next(t.categories for t in trained if t.categories["ManufacturerModelName"] == "Signa HDxt")
+    assert support_of(ge, trained, VOCABULARY).score == 1
+    support = support_of({**ge, "ScanOptions": "PFP\\SFS"}, trained, VOCABULARY)
+    assert support.score == 0
+    assert any("ManufacturerModelName and ScanOptions contradict" in note for note in support.notes)
