@@ -10,7 +10,7 @@ INPUT ?=
 TARGET ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-pacs test-faults test-containers fuzz setup tools pacs-tools bench fmt lint type check \
+.PHONY: demo test test-pacs test-faults test-containers fuzz setup tools pacs-tools bench bench-gpu test-gpu fmt lint type check \
         phantom-figures serve clean
 
 setup: $(READY)
@@ -69,8 +69,15 @@ type: $(READY)
 
 check: lint type
 
+# medians on CPU in minutes; JSON in out/bench
 bench: $(READY)
 	$(BIN)/python -m examples.bench
+
+bench-gpu: $(READY)
+	$(BIN)/python -m examples.bench --device cuda --repeats 9 --paper-steps 50
+
+test-gpu: $(READY)
+	$(BIN)/python -m pytest -m gpu -rs
 
 phantom-figures: $(READY)
 	$(BIN)/python -m training.phantom_report figures

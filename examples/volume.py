@@ -19,9 +19,9 @@ from reacquire.diffusion import Seed, SliceSeed
 from reacquire.engine import Pipeline, Settings, load_pipeline
 from reacquire.engine.preview import grey, png
 from reacquire.iap import Record
-from reacquire.imaging import ModelImage
+from reacquire.imaging import ModelImage, steadied
 from reacquire.jobs.spec import Options
-from reacquire.metrics import flicker, neighbour_correlation, through_plane_ratio
+from reacquire.metrics import flicker, gap_closed, neighbour_correlation, through_plane_ratio
 from reacquire.phantom import make_subject, same_site, sample_protocol, sample_scanner, simulate_slice
 
 BUNDLE = Path(__file__).resolve().parents[1] / "bundles" / "phantom-v1"
@@ -31,7 +31,10 @@ PAIRS = (("G1", "S1"), ("G2", "S2"), ("S1", "G2"), ("S2", "G1"))
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Neighbouring slices of one woman: ``source`` with noise and ``truth`` without, native; ``breast`` at model size."""
+    """Neighbouring slices of one woman: ``source`` with noise and ``truth`` without, native; ``breast`` at model size.
+
+    ``before`` and ``after`` are their parameters.
+    """
 
     source: list[NDArray[Any]]
     truth: list[NDArray[Any]]
@@ -71,12 +74,13 @@ def edited(pipeline: Pipeline, volume: Volume, images: list[ModelImage], seeds: 
 
 
 def figures(pipeline: Pipeline, volume: Volume) -> tuple[dict[str, float], list[Tensor]]:
-    """The measures of one woman, and the volumes for the picture: source, noise by slice, noise of the volume, truth."""
+    """The measures of one woman, and volumes for the picture: source, noise by slice, noise of the volume, truth."""
     preprocessing = pipeline.preprocessing
     by_slice = [preprocessing.forward(image) for image in volume.source]
     whole, truth = (preprocessing.forward(np.concatenate(v)) for v in (volume.source, volume.truth))
     by_series = [ModelImage(preprocessing.on_scale_of(v, whole), whole.low, whole.high) for v in volume.source]
     target = torch.from_numpy(np.stack([preprocessing.on_scale_of(v, truth) for v in volume.truth]))[:, None]
+    by_neighbours = steadied(by_slice)
     count = len(volume.source)
     alone: list[Seed] = list(range(count))
     shared: list[Seed] = [SliceSeed(1, float(i)) for i in range(count)]
@@ -85,6 +89,7 @@ def figures(pipeline: Pipeline, volume: Volume) -> tuple[dict[str, float], list[
         return (edited(pipeline, volume, images, seeds, noise=noise) - whole.low) / (whole.high - whole.low)
 
     clean, series = run(by_slice, alone, noise=False), run(by_series, alone, noise=False)
+    steady = run(by_neighbours, alone, noise=False)
     before, after = run(by_slice, alone, noise=True), run(by_slice, shared, noise=True)
     source = torch.from_numpy(np.stack([image.values for image in by_series]))[:, None]
     mask = volume.breast
@@ -92,6 +97,10 @@ def figures(pipeline: Pipeline, volume: Volume) -> tuple[dict[str, float], list[
         "flicker: source": flicker(source, target, mask),
         "flicker: normalised by slice": flicker(clean, target, mask),
         "flicker: normalised by series": flicker(series, target, mask),
+        "flicker: normalised with its neighbours": flicker(steady, target, mask),
+        "gap closed: normalised by slice": gap_closed(clean, target, source, mask).mean(),
+        "gap closed: normalised by series": gap_closed(series, target, source, mask).mean(),
+        "gap closed: normalised with its neighbours": gap_closed(steady, target, source, mask).mean(),
         "roughness: source": through_plane_ratio(source, target, mask),
         "roughness: no noise": through_plane_ratio(clean, target, mask),
         "roughness: noise by slice": through_plane_ratio(before, target, mask),

@@ -1,4 +1,4 @@
-"""Numbers per pixel of one series as a DICOM Parametric Map, through highdicom (PS3.3 A.75): mean and spread of samples.
+"""Mean and spread of samples per pixel of one series as a DICOM Parametric Map, through highdicom (PS3.3 A.75).
 
 Imported on first use, as ``segmentation`` is. The values are those of a synthetic image, and the object says so.
 """

@@ -14,7 +14,7 @@ from reacquire.engine.samples import passes
 from reacquire.engine.sdedit import Sdedit
 from reacquire.iap import Encoding, Record
 from reacquire.jobs.spec import Options
-from reacquire.networks import Condition
+from reacquire.networks import Condition, Denoiser, fold_cross_attention
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Editor:
     def method(self) -> Method:
         if isinstance(self.setup, DirectSetup):
             return Direct(self.network, self.setup)
-        return Sdedit(self.network, self.setup)
+        network = fold_cross_attention(self.network) if isinstance(self.network, Denoiser) else self.network
+        return Sdedit(network, self.setup)
 
     def check(self, options: Options) -> None:
         """Refuse what this bundle's method cannot do.

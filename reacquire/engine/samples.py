@@ -1,12 +1,12 @@
 """Several answers to one request: which runs make them, how each differs from the plain one, their mean and spread.
 
-A method that draws (SDEdit) is simply run again with other noise. One that computes (``direct``) always gives one answer,
-so each sample changes what ought not to matter: the slice is mirrored, moved by a few pixels and normalised a little
-differently (test-time augmentation, Wang et al. 2019, doi 10.1016/j.neucom.2019.01.103), and parameters of the source are
-withheld: one in ten of those that the header states, as in training, and half of those that were only predicted. Where
-the answers differ the edit hangs on something that is not known. The reverse does not hold: errors that all answers
-share (other anatomy than in training, physics that the phantom lacks) do not show. The target's noise is left out of
-mean and spread: it is known how strong it is, and it says nothing about the edit.
+A method that draws (SDEdit) is simply run again with other noise. One that computes (``direct``) always gives one
+answer, so each sample changes what ought not to matter: the slice is mirrored, moved by a few pixels and normalised a
+little differently (test-time augmentation, Wang et al. 2019, doi 10.1016/j.neucom.2019.01.103), and parameters of the
+source are withheld: one in ten of those that the header states, as in training, and half of those that were only
+predicted. Where the answers differ the edit hangs on something that is not known. The reverse does not hold: errors
+that all answers share (other anatomy than in training, physics that the phantom lacks) do not show. The target's noise
+is left out of mean and spread: it is known how strong it is, and it says nothing about the edit.
 """
 
 from collections.abc import Sequence

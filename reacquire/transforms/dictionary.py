@@ -32,7 +32,8 @@ class RandIAPCounterfactuald(RandomizableTransform, MapTransform):
     Parameters
     ----------
     keys : keys of the images
-        (1, H, W) slices or (1, H, W, D) volumes, edited slice by slice under one field of noise. Several keys get one target.
+        (1, H, W) slices or (1, H, W, D) volumes, edited slice by slice under one field of noise. Several keys get
+        one target.
     bundle : path
         Folder of a bundle; every DataLoader worker loads its networks when it first needs them.
     targets : TargetPool, or sequence of records

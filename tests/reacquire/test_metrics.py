@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from reacquire.metrics import contrast_transfer, dice, gap_closed, ssim
+from reacquire.metrics import (
+    contrast_transfer,
+    dice,
+    flicker,
+    gap_closed,
+    neighbour_correlation,
+    ssim,
+    through_plane_ratio,
+)
 
 
 def images(seed: int = 0) -> torch.Tensor:
@@ -55,3 +63,33 @@ def test_contrast_transfer_is_the_share_of_the_change(share: float) -> None:
     mask = torch.ones_like(source, dtype=torch.bool)
     edited = source + share * (target - source)
     assert contrast_transfer(edited, source, target, mask).item() == pytest.approx(share, abs=1e-5)
+
+
+def slab() -> tuple[torch.Tensor, torch.Tensor]:
+    """Six smooth slices, and a mask."""
+    return torch.linspace(0, 1, 6)[:, None, None, None] + images(2)[:1], torch.ones(6, 1, 32, 32, dtype=torch.bool)
+
+
+def test_roughness_along_the_slab_is_that_of_the_target_or_more_or_less() -> None:
+    target, mask = slab()
+    assert through_plane_ratio(target + 3, target, mask).item() == pytest.approx(1)
+    assert through_plane_ratio(target / 2, target, mask).item() == pytest.approx(0.5)
+    assert through_plane_ratio(target + torch.randn(6, 1, 32, 32), target, mask) > 2
+
+
+def test_flicker_is_what_comes_and_goes_and_not_what_stays() -> None:
+    target, mask = slab()
+    assert flicker(target + 0.3, target, mask).item() == pytest.approx(0, abs=1e-6)
+    jumps = 0.1 * (torch.arange(6) % 2)[:, None, None, None]
+    assert flicker(target + jumps, target, mask).item() == pytest.approx(0.1, rel=1e-4)
+    outside = mask.clone()
+    outside[:, :, 16:] = False
+    assert flicker(target + jumps * ~outside, target, outside).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_correlation_of_neighbours_by_hand() -> None:
+    noise, mask = torch.randn(1, 1, 64, 64).expand(4, -1, -1, -1), torch.ones(4, 1, 64, 64, dtype=torch.bool)
+    assert neighbour_correlation(noise, mask).item() == pytest.approx(1)
+    signs = torch.tensor([1.0, -1, 1, -1])[:, None, None, None]
+    assert neighbour_correlation(noise * signs, mask).item() == pytest.approx(-1)
+    assert abs(neighbour_correlation(torch.randn(4, 1, 64, 64), mask).item()) < 0.05
