@@ -19,7 +19,7 @@ from reacquire.diffusion import Seed, SliceSeed
 from reacquire.engine import Pipeline, Settings, load_pipeline
 from reacquire.engine.preview import grey, png
 from reacquire.iap import Record
-from reacquire.imaging import ModelImage, steadied
+from reacquire.imaging import ModelImage
 from reacquire.jobs.spec import Options
 from reacquire.metrics import flicker, gap_closed, neighbour_correlation, through_plane_ratio
 from reacquire.phantom import make_subject, same_site, sample_protocol, sample_scanner, simulate_slice
@@ -80,7 +80,6 @@ def figures(pipeline: Pipeline, volume: Volume) -> tuple[dict[str, float], list[
     whole, truth = (preprocessing.forward(np.concatenate(v)) for v in (volume.source, volume.truth))
     by_series = [ModelImage(preprocessing.on_scale_of(v, whole), whole.low, whole.high) for v in volume.source]
     target = torch.from_numpy(np.stack([preprocessing.on_scale_of(v, truth) for v in volume.truth]))[:, None]
-    by_neighbours = steadied(by_slice)
     count = len(volume.source)
     alone: list[Seed] = list(range(count))
     shared: list[Seed] = [SliceSeed(1, float(i)) for i in range(count)]
@@ -89,7 +88,6 @@ def figures(pipeline: Pipeline, volume: Volume) -> tuple[dict[str, float], list[
         return (edited(pipeline, volume, images, seeds, noise=noise) - whole.low) / (whole.high - whole.low)
 
     clean, series = run(by_slice, alone, noise=False), run(by_series, alone, noise=False)
-    steady = run(by_neighbours, alone, noise=False)
     before, after = run(by_slice, alone, noise=True), run(by_slice, shared, noise=True)
     source = torch.from_numpy(np.stack([image.values for image in by_series]))[:, None]
     mask = volume.breast
@@ -97,10 +95,8 @@ def figures(pipeline: Pipeline, volume: Volume) -> tuple[dict[str, float], list[
         "flicker: source": flicker(source, target, mask),
         "flicker: normalised by slice": flicker(clean, target, mask),
         "flicker: normalised by series": flicker(series, target, mask),
-        "flicker: normalised with its neighbours": flicker(steady, target, mask),
         "gap closed: normalised by slice": gap_closed(clean, target, source, mask).mean(),
         "gap closed: normalised by series": gap_closed(series, target, source, mask).mean(),
-        "gap closed: normalised with its neighbours": gap_closed(steady, target, source, mask).mean(),
         "roughness: source": through_plane_ratio(source, target, mask),
         "roughness: no noise": through_plane_ratio(clean, target, mask),
         "roughness: noise by slice": through_plane_ratio(before, target, mask),

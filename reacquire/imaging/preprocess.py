@@ -7,7 +7,7 @@ than the grid survives. Orientation is ``geometry``'s; file formats are ``reacqu
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -166,30 +166,6 @@ class Preprocessing:
         if self.resize == "area":
             return F.interpolate(image, size, mode="area")[0, 0].numpy()
         return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)[0, 0].numpy()
-
-
-STEADY = 2.0  # slices: standard deviation of the window over which the scales of a series are averaged
-
-
-def steadied(images: Sequence[ModelImage]) -> list[ModelImage]:
-    """The slices of a series, in order of position, on scales that change slowly from one to the next.
-
-    A slice's own percentiles jump with its content (a vessel, a rim of air), and an edit that is not linear in them
-    jumps with them. ``low`` and ``high`` become their Gaussian averages along the series, ``values`` follow. A single
-    slice stays as it is.
-    """
-    place = np.arange(len(images), dtype=np.float64)
-    weights = np.exp(-0.5 * ((place[:, None] - place[None]) / STEADY) ** 2)
-    weights /= weights.sum(1, keepdims=True)
-    scales = weights @ np.array([(image.low, image.high) for image in images])
-    return [_rescaled(image, float(low), float(high)) for image, (low, high) in zip(images, scales, strict=True)]
-
-
-def _rescaled(image: ModelImage, low: float, high: float) -> ModelImage:
-    if (low, high) == (image.low, image.high):
-        return image
-    native = image.values.astype(np.float64) * (image.high - image.low) + image.low
-    return ModelImage(((native - low) / (high - low)).astype(np.float32), low, high)
 
 
 def _upsample(channels: Image, shape: tuple[int, ...]) -> Image:
