@@ -3,6 +3,8 @@
 A 5 x 7 bitmap font of the few letters that the text needs, so that the result depends on no installed font.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,12 +44,12 @@ def text_mask(lines: tuple[str, ...] = LINES) -> NDArray[np.bool_]:
     return mask
 
 
-def burn_in(pixels: NDArray[np.int32], *, bright: int) -> NDArray[np.int32]:
+def burn_in(pixels: NDArray[Any], *, bright: float) -> NDArray[Any]:
     """A copy of ``pixels`` (R, C) with the warning in the bottom left corner as displayed.
 
     Parameters
     ----------
-    bright : int
+    bright : number
         Value of the letters; a one-pixel dark rim keeps them legible on bright tissue.
 
     Raises

@@ -16,6 +16,7 @@ from reacquire.dicom import (
     write_series,
 )
 from reacquire.dicom.padding import keep_padding
+from reacquire.dicom.watermark import burn_in
 from reacquire.engine.documents import (
     common,
     far_from_training,
@@ -32,7 +33,7 @@ from reacquire.iap import Categorical, Vocabulary
 from reacquire.imaging import Preprocessing
 from reacquire.jobs.spec import Options
 
-NOT_OF_COUNTERFACTUALS = {"segmentation_type", "report"}  # options that leave no trace in a counterfactual
+NOT_OF_COUNTERFACTUALS = {"segmentation_type", "report", "samples"}  # options that leave no trace in a counterfactual
 
 
 def finish_counterfactual(
@@ -99,16 +100,20 @@ def _maps(
         "mean": [preprocessing.add_change(s.canonical(), image, mean) for s, image, mean, _ in triples],
         "spread": [preprocessing.deviation_to_native(s.canonical().shape, image, sd) for s, image, _, sd in triples],
     }
-    return {
-        f"{quantity}.dcm": write_parametric_map(
+    maps = {}
+    for quantity, values in native.items():
+        stored = [s.from_canonical(v).astype(np.float32) for s, v in zip(work.slices, values, strict=True)]
+        if quantity == "mean" and work.spec.options.watermark:  # it looks like a scan, so it says what it is
+            bright = float(np.percentile(np.stack(stored), 99.5))
+            stored = [burn_in(image, bright=bright) for image in stored]
+        maps[f"{quantity}.dcm"] = write_parametric_map(
             work.slices,
-            np.stack([s.from_canonical(v) for s, v in zip(work.slices, values, strict=True)]).astype(np.float32),
+            np.stack(stored),
             quantity=quantity,  # type: ignore[arg-type]
             algorithm=_algorithm(bundle),
             uid_root=uid_root,
         )
-        for quantity, values in native.items()
-    }
+    return maps
 
 
 def _put_back(slice_: SliceImage, canonical: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -122,7 +122,7 @@ class IAPEditor:
     def _facts(self, target: Record, seed: Seed, source: Record) -> dict[str, Any]:
         return {
             "bundle": self.info.sha256,
-            "options": self.options.model_dump(exclude={"seed"}),
+            "options": self.options.model_dump(exclude={"seed", "samples"}),
             "target": dict(target),
             "source": dict(source),
             "seed": _at(seed, 0),

@@ -67,6 +67,15 @@ def test_the_result_has_mean_and_spread_as_objects_and_in_words(pipeline: Pipeli
     assert "small error" in outcome.document["uncertainty"]["note"]
 
 
+def test_the_mean_carries_the_notice_where_the_counterfactual_does(pipeline: Pipeline) -> None:
+    large = make_mr(make_pixels(96, 128))
+    work, raw = ran(pipeline, large, samples=2)
+    marked = pipeline.prepare(spec(samples=2, watermark=True), [large])
+    for name, differs in (("mean.dcm", True), ("spread.dcm", False)):
+        plain, noticed = (pydicom.dcmread(io.BytesIO(pipeline.finish(w, raw).artifacts[name])) for w in (work, marked))
+        assert (plain.FloatPixelData != noticed.FloatPixelData) == differs
+
+
 def test_without_samples_nothing_is_said_of_uncertainty(pipeline: Pipeline) -> None:
     work, raw = ran(pipeline)
     outcome = pipeline.finish(work, raw)
