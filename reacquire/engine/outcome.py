@@ -1,5 +1,7 @@
 """Post: what the networks said, back on the native grid, as DICOM objects, pictures and one JSON document."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,7 @@ from reacquire.dicom import (
     write_series,
 )
 from reacquire.dicom.padding import keep_padding
+from reacquire.dicom.parametric import Quantity
 from reacquire.dicom.watermark import burn_in
 from reacquire.engine.documents import (
     common,
@@ -96,7 +99,7 @@ def _maps(
     if raw.mean is None or raw.spread is None:
         return {}
     triples = list(zip(work.slices, work.images, raw.mean, raw.spread, strict=True))
-    native = {
+    native: dict[Quantity, list[NDArray[Any]]] = {
         "mean": [preprocessing.add_change(s.canonical(), image, mean) for s, image, mean, _ in triples],
         "spread": [preprocessing.deviation_to_native(s.canonical().shape, image, sd) for s, image, _, sd in triples],
     }
@@ -109,7 +112,7 @@ def _maps(
         maps[f"{quantity}.dcm"] = write_parametric_map(
             work.slices,
             np.stack(stored),
-            quantity=quantity,  # type: ignore[arg-type]
+            quantity=quantity,
             algorithm=_algorithm(bundle),
             uid_root=uid_root,
         )
