@@ -10,7 +10,8 @@ INPUT ?=
 TARGET ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-pacs test-faults test-containers fuzz setup tools pacs-tools bench bench-gpu test-gpu fmt lint type check \
+.PHONY: demo test test-pacs test-faults test-containers fuzz setup tools pacs-tools bench bench-gpu bench-service test-gpu \
+        fmt lint type check \
         phantom-figures serve clean
 
 setup: $(READY)
@@ -31,11 +32,12 @@ demo: $(READY)
 test: $(READY) tools check
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
-# dciodvfy checks our DICOM objects; the tests that use it say so and skip where it can't be had
+# dciodvfy checks our DICOM objects, promtool our alerts; tests that use them say so and skip where they can't be had
 tools:
-	@command -v dciodvfy >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	  && apt-get update -qq && apt-get install -y -qq dicom3tools >/dev/null; } \
-	  || echo "dciodvfy is not installed (Debian: dicom3tools); its tests will skip"
+	@{ command -v dciodvfy && command -v promtool; } >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+	       && apt-get install -y -qq --no-install-recommends dicom3tools prometheus >/dev/null; } \
+	  || echo "dciodvfy or promtool is not installed (Debian: dicom3tools, prometheus); their tests will skip"
 
 # store, hook, pull, work, store back, compare: with a real Orthanc in a network of its own, or skipped with a word
 test-pacs: $(READY) pacs-tools
@@ -78,6 +80,10 @@ bench-gpu: $(READY)
 
 test-gpu: $(READY)
 	$(BIN)/python -m pytest -m gpu -rs
+
+# a table on the terminal and out/bench/service.json; SNAPSHOT=docs/benchmarks/DATE-service.md writes it there too
+bench-service: $(READY)
+	$(BIN)/python -m examples.bench_service $(if $(SNAPSHOT),--snapshot $(SNAPSHOT))
 
 phantom-figures: $(READY)
 	$(BIN)/python -m training.phantom_report figures

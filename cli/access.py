@@ -9,7 +9,7 @@ import typer
 
 from reacquire.access import Scope
 from reacquire.access.keys import add_key, new_key, read_keys, remove_key
-from reacquire.trail.chain import verify_folder
+from reacquire.trail import verify_folder
 
 keys = typer.Typer(help="API keys of the service.", no_args_is_help=True)
 audit_log = typer.Typer(help="The audit trail.", no_args_is_help=True)

@@ -27,6 +27,7 @@ from rich.console import Console
 EXIT_USAGE = 2
 PR_SET_PDEATHSIG = 1
 PATIENCE_S = 25.0  # a worker lets go between two steps, the API finishes open requests
+METRICS_PORTS = ("service", "worker", "courier", "scp")  # in this order from REACQUIRE_METRICS_PORT on
 MAX_RESTARTS, RESTART_WINDOW_S = 5, 60.0
 
 WORKER = (sys.executable, "-P", "-m", "worker")  # -P: a folder called worker in the current one must not shadow ours
@@ -133,7 +134,7 @@ def serve_stack(options: ServeOptions) -> int:
         if "REACQUIRE_REDIS_URL" not in os.environ:
             stack.start("redis", redis_command(private, options.data), os.environ, at_death=signal.SIGTERM)
         for name, command in options.restartable.items():
-            stack.start(name, command, env, at_death=signal.SIGKILL)
+            stack.start(name, command, own_port(name, env), at_death=signal.SIGKILL)
         stack.start("service", options.service, env, at_death=signal.SIGKILL)
         return _supervise(stack, options, env)
 
@@ -158,6 +159,14 @@ def environment(options: ServeOptions, private: Path) -> dict[str, str]:
         told["REACQUIRE_PACS_CONFIG"] = str(options.pacs.resolve())
         ours["REACQUIRE_SPOOL"] = str(kept / "spool")
     return ours | os.environ | told
+
+
+def own_port(name: str, env: Mapping[str, str]) -> Mapping[str, str]:
+    """The variables of one child: REACQUIRE_METRICS_PORT is the API's, and the others' are the next ones."""
+    first = env.get("REACQUIRE_METRICS_PORT", "")
+    if not first.isdigit():  # none, or one that the child refuses
+        return env
+    return {**env, "REACQUIRE_METRICS_PORT": str(int(first) + METRICS_PORTS.index(name))}
 
 
 def redis_command(private: Path, data: Path | None) -> list[str]:
@@ -186,19 +195,22 @@ def _supervise(stack: Stack, options: ServeOptions, env: Mapping[str, str]) -> i
                 stack.console.print(f"{name} ended with status {status}; stopping", markup=False)
                 return status if status > 0 else 1
             stack.console.print(f"the {name} ended with status {status}; starting it again", markup=False)
-            stack.start(name, command, env, at_death=signal.SIGKILL)
-        if not announced and _ready(options):
+            stack.start(name, command, own_port(name, env), at_death=signal.SIGKILL)
+        if not announced and _ready(options, env):
             announced = True
             stack.console.print(f"Reacquire is ready: http://{options.host}:{options.port}/docs", markup=False)
         time.sleep(0.1)
     return 0
 
 
-def _ready(options: ServeOptions) -> bool:
+def _ready(options: ServeOptions, env: Mapping[str, str]) -> bool:
     """Whether a job sent now would be worked on: every check of /readyz holds, the worker's too."""
-    host = "127.0.0.1" if options.host in ("0.0.0.0", "::", "localhost") else options.host
+    host, port = options.host, env.get("REACQUIRE_METRICS_PORT")
+    if port:
+        host = env.get("REACQUIRE_METRICS_HOST", "127.0.0.1")
+    host = "127.0.0.1" if host in ("0.0.0.0", "::", "localhost") else host
     try:
-        with urllib.request.urlopen(f"http://{host}:{options.port}/readyz", timeout=1) as answer:
+        with urllib.request.urlopen(f"http://{host}:{port or options.port}/readyz", timeout=1) as answer:
             return all(check["ok"] for check in json.load(answer)["checks"])
     except (urllib.error.URLError, OSError):
         return False

@@ -17,12 +17,14 @@ from gateway.courier import Courier, connector
 from gateway.metrics import CourierMetrics
 from gateway.settings import GatewaySettings
 from reacquire import __version__
+from reacquire.jobs.ends import EndWitness, open_trail
 from reacquire.jobs.intake import Intake
 from reacquire.jobs.leases import Leases
 from reacquire.jobs.logs import describe, set_up
 from reacquire.jobs.presence import Presence, WorkerInfo
 from reacquire.jobs.pulse import Pulse
 from reacquire.jobs.reconciler import Reconciler
+from reacquire.jobs.tracing import open_tracing
 from reacquire.pacs.config import PacsConfig, load_pacs_config
 from reacquire.pacs.dicomweb import tls_context
 from reacquire.pacs.secrets import read_secret
@@ -97,15 +99,24 @@ def serve(settings: GatewaySettings, config: PacsConfig) -> int:
         auth = config.sites[site].auth
         return read_secret(auth.secret_env, auth.secret_file, os.environ)
 
-    courier = Courier(name, settings, config, intake, leases, metrics, connector(config, secret, intake.limits, leases))
+    witness = EndWitness(open_trail(settings, "gateway"), name)
+    tracing = open_tracing("gateway", wanted=settings.tracing)
+    witness.start()
+    connect = connector(config, secret, intake.limits, leases)
+    courier = Courier(name, settings, config, intake, leases, metrics, connect, witness=witness, tracing=tracing)
     presence = Presence(intake.store)
+
+    def measure() -> None:
+        witness.flush()
+        metrics.unwritten.set(witness.waiting)
+
     pulse = Pulse(
         settings,
         WorkerInfo(name, "none", "none", __version__, role="courier"),
         presence=presence,
         leases=leases,
-        reconciler=Reconciler(intake.store, presence, intake.publisher, intake.blobs),
-        measure=lambda: None,
+        reconciler=Reconciler(intake.store, presence, intake.publisher, intake.blobs, witness),
+        measure=measure,
         ready_file=settings.ready_file,
     )
     telling = notifier(config, intake, metrics)
@@ -121,6 +132,8 @@ def serve(settings: GatewaySettings, config: PacsConfig) -> int:
         courier.run(stopping)
     finally:
         pulse.stop()
+        witness.close()
+        tracing.close()
         log.info("courier stopped", courier=name)
     return 0
 
@@ -133,7 +146,10 @@ def main() -> int:
     except ValidationError as error:
         refuse(reasons(error))
     set_up("gateway", settings.log_level)
-    return serve(settings, usable(settings))
+    try:
+        return serve(settings, usable(settings))
+    except ImportError as error:
+        refuse(str(error))
 
 
 if __name__ == "__main__":

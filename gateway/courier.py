@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import obstore.exceptions
 import redis
@@ -26,10 +26,12 @@ from gateway.stages import Grip, LetGo
 from reacquire.dicom import Limits
 from reacquire.errors import JobError, OverloadedError, PacsError, PacsOutage, ReacquireError
 from reacquire.jobs.endings import OUTAGES, Endings
+from reacquire.jobs.ends import NOBODY, EndWitness
 from reacquire.jobs.intake import Intake
 from reacquire.jobs.leases import Leases
 from reacquire.jobs.logs import describe
 from reacquire.jobs.record import Claim, Delivery, Failure, JobRecord, RouteSpec
+from reacquire.jobs.tracing import OFF, Attribute, Tracing
 from reacquire.pacs.config import PacsConfig
 from reacquire.pacs.dicomweb import DicomwebClient
 from reacquire.pacs.reference import SeriesReference
@@ -52,12 +54,13 @@ class Courier:
     metrics: CourierMetrics
     connect: Callable[[str], DicomwebClient]
     sleep: Callable[[float], None] = time.sleep
+    witness: EndWitness = NOBODY
+    tracing: Tracing = OFF
 
     @property
     def endings(self) -> Endings:
-        return Endings(
-            self.intake.store, self.intake.blobs, self.leases, self.intake.publisher.publish, self.metrics.count
-        )
+        store, wake = self.intake.store, self.intake.publisher.publish
+        return Endings(store, self.intake.blobs, self.leases, wake, self.metrics.count, self.witness)
 
     def run(self, stopping: threading.Event) -> None:
         """Work until ``stopping``; then jobs in hand are given back between two instances."""
@@ -89,7 +92,10 @@ class Courier:
         started, record = time.monotonic(), None
         try:
             record = self.intake.store.get(claim.id)
-            self._run(record, claim)
+            about: dict[Attribute, str | int] = {"reacquire.job.id": claim.id, "reacquire.operation": record.operation}
+            name = "route" if isinstance(record.spec, RouteSpec) else record.stage
+            with self.tracing.span(name, parent=record.trace, kind="consumer", attributes=about):
+                self._run(record, claim)
         except OUTAGES as error:
             log.warning("job left to its lease", job=claim.id, error=describe(error))
             self.leases.remove(claim)
@@ -145,7 +151,8 @@ class Courier:
             metadata = pacs.series_metadata(reference)
         grip.go_on()
         told = self.config.webhook is not None
-        routed = route_reference(self.config.rules, metadata, reference, self.intake, notify=told)
+        intake = replace(self.intake, trace=self.tracing.here())
+        routed = route_reference(self.config.rules, metadata, reference, intake, notify=told)
         children = [submission.job_id for submission in routed.submissions]
         result = {"operation": "route", "outcome": routed.outcome, "reason": routed.reason, "jobs": children}
         artifacts = self.intake.blobs.put_artifacts(grip.claim, {RESULT: json.dumps(result).encode()})
@@ -157,6 +164,8 @@ class Courier:
             delivery = deliver(pacs, record.deliver_to, record.artifacts, blobs, grip, sleep=self.sleep)
         self.metrics.instances.labels("stored").inc(delivery.stored)
         self.metrics.instances.labels("not-taken").inc(len(delivery.failed))
+        if delivery.stored:
+            self.witness.delivered(record)
         if delivery.failed and not delivery.stored:
             self.endings.fail(grip.claim, _not_stored(delivery), record.operation, delivery=delivery)
             return

@@ -1,6 +1,6 @@
 """The courier's Prometheus objects, built from the table of names; one process, so a plain registry."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from reacquire.jobs import metrics as names
 
@@ -15,6 +15,7 @@ class CourierMetrics:
         self.put_off = self._counter(names.PUT_OFF)
         self.instances = self._counter(names.INSTANCES)
         self.notices = self._counter(names.NOTICES)
+        self.unwritten = Gauge(names.UNWRITTEN.name, names.UNWRITTEN.help, registry=self.registry)
         duration = names.STAGE_DURATION
         self.stage = Histogram(
             duration.name, duration.help, duration.labels, buckets=duration.buckets, registry=self.registry
@@ -24,7 +25,7 @@ class CourierMetrics:
         """A job left this courier."""
         self.items.labels(operation, outcome).inc()
         if code is not None:
-            self.failures.labels(code).inc()
+            self.failures.labels(code, operation).inc()
 
     def _counter(self, metric: names.Metric) -> Counter:
         return Counter(metric.name, metric.help, metric.labels, registry=self.registry)

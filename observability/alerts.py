@@ -94,6 +94,13 @@ ALERTS = (
         "{{ $value | humanize }} jobs failed in half an hour because the PACS did not answer, or refused",
     ),
     Alert(
+        "ReacquireTrailUnwritten",
+        f"max({series(names.UNWRITTEN)}) > 0",
+        "5m",
+        "critical",
+        "{{ $value }} ends of jobs are not in the audit trail yet: it cannot be written",
+    ),
+    Alert(
         "ReacquireOutOfMemory",
         f"sum(increase({series(names.OUT_OF_MEMORY)}[1h])) > 3",
         "0m",

@@ -46,11 +46,20 @@ ROWS = (
                 "Jobs that ended, in 5 minutes",
                 [(increase_of_store(names.JOBS_FINISHED, by="operation, state"), "{{operation}} {{state}}")],
             ),
+            Panel(
+                "Jobs that ended, by model, in 5 minutes",
+                [(increase_of_store(names.JOBS_FINISHED, by="model"), "{{model}}")],
+                description="none: ended before any networks ran",
+            ),
             Panel("Jobs accepted", [(rate(names.JOBS_SUBMITTED, by="operation"), "{{operation}}")], "ops"),
             Panel(
                 "Failures by code, in 5 minutes",
                 [(increase_of_store(names.JOB_FAILURES, by="code"), "{{code}}")],
                 description="docs/problems.md explains every code",
+            ),
+            Panel(
+                "Failures by operation and model, in 5 minutes",
+                [(increase_of_store(names.JOB_FAILURES, by="operation, model"), "{{operation}} {{model}}")],
             ),
         ),
     ),
@@ -76,6 +85,12 @@ ROWS = (
                 description="1 under load means that jobs do not share the device",
             ),
             Panel("Networks, seconds per batch", _quantiles(names.BATCH_COMPUTE, "operation", "{{operation}}"), "s"),
+            Panel(
+                "Device time",
+                [(rate(names.BATCH_COMPUTE, by="device, model", suffix="_sum"), "{{device}} {{model}}")],
+                "percentunit",
+                "Share of the time in the networks, summed over workers: 2 is two devices that are never idle",
+            ),
             Panel("Denoising steps", [(rate(names.STEPS, by="operation"), "{{operation}}")], "ops"),
             Panel("Reading and checking, per job", _quantiles(names.PREPARE, "operation", "{{operation}}"), "s"),
             Panel("Writing, per job", _quantiles(names.FINISH, "operation", "{{operation}}"), "s"),
@@ -85,6 +100,11 @@ ROWS = (
             Panel(
                 "Bundles served",
                 [(f"count by (model, version) ({series(names.MODEL_ACTIVE)} == 1)", "{{model}} {{version}}")],
+            ),
+            Panel(
+                "Ends that are not on record yet",
+                [(f"sum ({series(names.UNWRITTEN)})", "events")],
+                description="more than 0: the audit trail cannot be written",
             ),
         ),
     ),

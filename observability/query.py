@@ -33,9 +33,9 @@ def of_store(metric: Metric, by: str = "") -> str:
     return f"max{_by(by)} ({series(metric)})"
 
 
-def rate(metric: Metric, *matchers: str, by: str = "", window: str = "5m") -> str:
-    """Events per second, over all processes."""
-    return f"sum{_by(by)} (rate({series(metric, *matchers)}[{window}]))"
+def rate(metric: Metric, *matchers: str, by: str = "", window: str = "5m", suffix: str = "") -> str:
+    """Events (or, of a histogram's ``_sum``, seconds) per second, over all processes."""
+    return f"sum{_by(by)} (rate({series(metric, *matchers, suffix=suffix)}[{window}]))"
 
 
 def increase_of_store(metric: Metric, *matchers: str, by: str = "", window: str = "5m") -> str:

@@ -7,16 +7,15 @@ from contextlib import suppress
 from typing import NoReturn
 
 import structlog
-import uvicorn
 import yaml
 from pydantic import ValidationError
 
 from reacquire.jobs.logs import describe, set_up
 from service.app import create_app
+from service.servers import inner_socket, serve
 from service.settings import ServiceSettings
 
 M_MMAP_THRESHOLD, MMAP_FROM = -3, 2**17  # malloc.h; bytes
-GRACE_S = 20  # how long open requests may take after SIGTERM
 
 
 def return_large_blocks() -> None:
@@ -40,25 +39,24 @@ def main() -> int:
         settings = ServiceSettings()
         set_up("service", settings.log_level)
         app = create_app(settings)
+        door = inner_socket(settings)
     except ValidationError as error:
         reasons = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         structlog.get_logger("service").error("service refuses to start", reason=reasons)
         return 2
     except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = "REACQUIRE_PACS_CONFIG, REACQUIRE_KEYS_FILE or REACQUIRE_TRAIL_DIR names a file that cannot be used"
+        reason = (
+            "REACQUIRE_PACS_CONFIG, REACQUIRE_KEYS_FILE or REACQUIRE_TRAIL_DIR names a file that cannot be used, "
+            "or REACQUIRE_METRICS_PORT is taken"
+        )
         structlog.get_logger("service").error("service refuses to start", reason=reason, error=describe(error))
+        return 2
+    except ImportError as error:
+        structlog.get_logger("service").error("service refuses to start", reason=str(error))
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn stops in order, then raises the signal again
         signal.signal(number, _leave)
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,  # ours names routes, not paths
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_S,
-    )
+    serve(app, settings, door)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""``create_app``: wiring and lifespan, nothing else."""
+"""``create_app`` and its twin for the inner port: wiring and lifespan, nothing else."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +12,7 @@ from service.context import build_context
 from service.doorkeeper import identify
 from service.middleware import BodyLimit, Envelope
 from service.openapi import DESCRIPTION
+from service.patience import SlowBody
 from service.routes import catalogue, health, jobs, operations, pacs
 from service.settings import ServiceSettings
 
@@ -23,6 +24,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await app.state.context.watcher.stop()
     if app.state.context.trail is not None:
         app.state.context.trail.close()
+    app.state.context.tracing.close()
 
 
 def create_app(settings: ServiceSettings) -> FastAPI:
@@ -37,6 +39,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     )
     app.state.context = build_context(settings)
     errors.install(app)
+    app.add_middleware(SlowBody, grace_s=settings.body_grace_s, rate=settings.body_rate)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(Envelope)  # added last: outermost
     app.include_router(pacs.router, prefix="/v1")  # before the forms: it takes application/json and nothing else
@@ -48,4 +51,17 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.include_router(operations.router, include_in_schema=False)
     app.include_router(catalogue.problems)
     app.include_router(health.router)
+    if settings.metrics_port is None:
+        app.include_router(health.inner)
+    return app
+
+
+def create_inner_app(outer: FastAPI) -> FastAPI:
+    """Probes and metrics of ``outer``, for a port that clients don't reach."""
+    app = FastAPI(title="Reacquire, inside", openapi_url=None)
+    app.state.context = outer.state.context
+    errors.install(app)
+    app.add_middleware(Envelope)
+    app.include_router(health.router)
+    app.include_router(health.inner)
     return app

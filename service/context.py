@@ -11,8 +11,10 @@ from reacquire.iap import Vocabulary, load_vocabulary
 from reacquire.jobs.activation import Activations
 from reacquire.jobs.blobs import BlobStore
 from reacquire.jobs.broker import Publisher, celery_app
+from reacquire.jobs.ends import open_trail
 from reacquire.jobs.presence import Presence
 from reacquire.jobs.store import JobStore, connect
+from reacquire.jobs.tracing import OFF, Tracing, open_tracing
 from reacquire.pacs.config import PacsConfig, load_pacs_config
 from reacquire.trail import Trail
 from service.doorkeeper import Doorkeeper
@@ -37,6 +39,7 @@ class Context:
     limits: Limits
     doorkeeper: Doorkeeper
     trail: Trail | None = None
+    tracing: Tracing = OFF
     pacs: PacsConfig = field(default_factory=PacsConfig)
     large_uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
@@ -48,11 +51,10 @@ def build_context(settings: ServiceSettings) -> Context:
     ------
     OSError, ValueError, yaml.YAMLError, pydantic.ValidationError
         When the PACS configuration, the key file or the folder of the audit trail cannot be used.
+    ImportError
+        When traces are wanted and OpenTelemetry is not installed.
     """
     store = JobStore(connect(settings), settings)
-    trail = None
-    if settings.trail_dir is not None:
-        trail = Trail(settings.trail_dir, "service", retention_days=settings.trail_retention_days)
     presence = Presence(store)
     return Context(
         settings=settings,
@@ -67,7 +69,8 @@ def build_context(settings: ServiceSettings) -> Context:
         # a zip may inflate to no more than could have been sent plainly: the API process is small
         limits=Limits(series_bytes=min(Limits().series_bytes, settings.max_body_bytes)),
         doorkeeper=Doorkeeper.of(settings),
-        trail=trail,
+        trail=open_trail(settings, "service"),
+        tracing=open_tracing("service", wanted=settings.tracing),
         pacs=load_pacs_config(settings.pacs_config),
     )
 

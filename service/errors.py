@@ -22,6 +22,7 @@ STATUS: Mapping[str, int] = {
     "malformed-request": 400,
     "not-found": 404,
     "method-not-allowed": 405,
+    "request-timeout": 408,
     "unsupported-media-type": 415,
     "invalid-request": 422,
     # the container
@@ -97,6 +98,7 @@ HTTP_CODES: Mapping[int, str] = {
     400: "malformed-request",
     404: "not-found",
     405: "method-not-allowed",
+    408: "request-timeout",
     413: "too-large",
     415: "unsupported-media-type",
 }
@@ -105,6 +107,7 @@ HTTP_DETAILS: Mapping[str, str] = {
     "malformed-request": "the request could not be read; send multipart/form-data as the documentation shows",
     "not-found": "there is nothing at this address; /docs lists what there is",
     "method-not-allowed": "this address has other methods; see the Allow header",
+    "request-timeout": "the request body arrived too slowly; try again over a faster connection",
     "too-large": "the request body is larger than this service accepts",
     "unsupported-media-type": "send multipart/form-data with the DICOM file in the field dicom",
 }

@@ -44,8 +44,8 @@ class StoreCollector(Collector):
             finished.add_metric(labels, count)
         yield finished
         failed = CounterMetricFamily(names.JOB_FAILURES.name, names.JOB_FAILURES.help, labels=names.JOB_FAILURES.labels)
-        for code, count in failures.items():
-            failed.add_metric([code], count)
+        for labels, count in failures.items():
+            failed.add_metric(labels, count)
         yield failed
 
 

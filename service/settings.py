@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from reacquire.access.placeholder import check_secret
 from reacquire.jobs.config import JobsConfig
 
 MIB = 2**20
@@ -29,6 +30,10 @@ class ServiceSettings(BaseSettings, JobsConfig):
 
     host: str = Field("127.0.0.1", description="address to bind; anything but loopback needs a login (access)")
     port: int = Field(8000, ge=0, le=65535)
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="port of /metrics and the probes; without one they share the API's"
+    )
+    metrics_host: str = Field("127.0.0.1", description="address of that port; it asks nobody for a login")
     allow_unauthenticated: bool = Field(False, description="with access=off, serve other machines all the same")
     access: Literal["off", "keys", "oidc"] = Field("off", description="who is let in; off: whoever reaches the port")
     keys_file: Path | None = Field(None, description="API keys (reacquire keys new); needed by access=keys")
@@ -39,12 +44,11 @@ class ServiceSettings(BaseSettings, JobsConfig):
     oidc_scope_claim: str = Field("scope", description="claim that grants scopes; dots lead into objects")
     oidc_per_minute: int | None = Field(None, ge=1, description="requests a minute that start work, per person")
     oidc_concurrent: int | None = Field(None, ge=1, description="unfinished jobs at one time, per person")
-    trail_dir: Path | None = Field(None, description="folder of the audit trail; none is kept without it")
-    trail_retention_days: int | None = Field(
-        None, ge=1, description="older days of the trail are removed; default: kept"
-    )
     bundles_root: Path = Field(Path(__file__).resolve().parents[1] / "bundles", description="what /v1/models lists")
     max_body_bytes: int = Field(128 * MIB, ge=1024, description="largest request body")
+    max_connections: int = Field(1000, ge=1, description="open connections beyond which new ones get 503")
+    body_grace_s: float = Field(30.0, gt=0, description="a body may be as slow as it likes for so long")
+    body_rate: int = Field(16 * 1024, ge=1, description="bytes/s that it must have brought from then on, else 408")
     max_wait_s: float = Field(60.0, ge=0, le=600, description="longest wait that a Prefer header can ask for")
     default_wait_s: float = Field(10.0, ge=0, description="wait of /segment and /predict-iap without a Prefer header")
     retry_after_s: int = Field(5, ge=1, description="what Retry-After says when there is no capacity")
@@ -64,6 +68,12 @@ class ServiceSettings(BaseSettings, JobsConfig):
         return self
 
     @model_validator(mode="after")
+    def _two_ports(self) -> Self:
+        if self.metrics_port is not None and self.metrics_port == self.port:
+            raise ValueError("REACQUIRE_METRICS_PORT must differ from REACQUIRE_PORT; leave it out to share one port")
+        return self
+
+    @model_validator(mode="after")
     def _complete_access(self) -> Self:
         if self.access == "keys" and self.keys_file is None:
             raise ValueError("REACQUIRE_ACCESS=keys needs REACQUIRE_KEYS_FILE")
@@ -77,4 +87,6 @@ class ServiceSettings(BaseSettings, JobsConfig):
     def _one_token(self) -> Self:
         if self.hook_token is not None and self.hook_token_file is not None:
             raise ValueError("give REACQUIRE_HOOK_TOKEN or REACQUIRE_HOOK_TOKEN_FILE, not both")
+        if self.hook_token is not None:
+            check_secret("REACQUIRE_HOOK_TOKEN", self.hook_token.get_secret_value())
         return self

@@ -5,13 +5,15 @@ from dataclasses import replace
 from reacquire.access import OPERATION_SCOPE, Principal
 from reacquire.jobs.intake import Intake, Submission
 from reacquire.jobs.record import BundleRef
+from reacquire.trail import instance_mark
 from service.context import Context
 from service.doorkeeper import witness
 
 
 def intake(context: Context) -> Intake:
     """The way into this process' store, for jobs that belong to nobody."""
-    return Intake(context.store, context.blobs, context.publisher, context.vocabulary, context.limits)
+    at = context.tracing.here()
+    return Intake(context.store, context.blobs, context.publisher, context.vocabulary, context.limits, trace=at)
 
 
 def intake_of(context: Context, caller: Principal, operation: str, bundle: BundleRef | None) -> Intake:
@@ -29,9 +31,17 @@ def intake_of(context: Context, caller: Principal, operation: str, bundle: Bundl
     return replace(intake(context), owner=caller.id, concurrent=caller.concurrent, bundle=bundle)
 
 
+def _marks(context: Context, submission: Submission) -> tuple[str, ...]:
+    secret = context.settings.trail_secret
+    if secret is None or context.trail is None:
+        return ()
+    return tuple(instance_mark(secret.get_secret_value().encode(), uid) for uid in submission.instances)
+
+
 def counted(context: Context, operation: str, submission: Submission, who: str) -> Submission:
     """The submission; a job that it created is counted and put on record."""
     if submission.created:
         context.metrics.submitted.labels(operation).inc()
-        witness(context.trail, "submit", who, job=submission.job_id, operation=operation)
+        marks = _marks(context, submission)
+        witness(context.trail, "submit", who, job=submission.job_id, operation=operation, instances=marks)
     return submission

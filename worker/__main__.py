@@ -15,7 +15,7 @@ from reacquire.jobs.activation import Activation, Activations
 from reacquire.jobs.logs import describe, set_up
 from reacquire.jobs.record import BundleRef
 from reacquire.jobs.store import JobStore, connect
-from worker.runner import Pipeline
+from worker.items import Pipeline
 from worker.settings import WorkerSettings
 
 log = structlog.get_logger("worker")
@@ -54,13 +54,16 @@ def main() -> int:
         shelf.pick(first)
     except ReacquireError as error:
         refuse(error.detail)
-    return serve(
-        settings,
-        OnShelf(shelf, first),
-        device=device,
-        bundle=f"{first.name}-{first.version}",
-        bundles=Bundles(shelf, configured),
-    )
+    try:
+        return serve(
+            settings,
+            OnShelf(shelf, first),
+            device=device,
+            bundle=f"{first.name}-{first.version}",
+            bundles=Bundles(shelf, configured),
+        )
+    except ImportError as error:  # tracing was asked for without its extra
+        refuse(str(error))
 
 
 def first_bundle(settings: WorkerSettings, store: BundleStore) -> tuple[BundleRef, BundleRef | None]:

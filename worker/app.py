@@ -22,16 +22,19 @@ from reacquire import __version__
 from reacquire.jobs.activation import Activations
 from reacquire.jobs.blobs import BlobStore
 from reacquire.jobs.broker import QUEUE, TASK, URGENT, Publisher, celery_app
+from reacquire.jobs.ends import EndWitness, open_trail
 from reacquire.jobs.leases import Leases
 from reacquire.jobs.presence import Presence, WorkerInfo
 from reacquire.jobs.pulse import Pulse
 from reacquire.jobs.reconciler import Reconciler
 from reacquire.jobs.record import BundleRef
 from reacquire.jobs.store import JobStore, connect
+from reacquire.jobs.tracing import open_tracing
 from worker import memory
 from worker.batching import BatchPolicy, default_budget
+from worker.items import Pipeline
 from worker.metrics import WorkerMetrics
-from worker.runner import Pipeline, Runner
+from worker.runner import Runner
 from worker.settings import WorkerSettings
 from worker.shelf import Shelf
 from worker.warmer import Warmer
@@ -110,7 +113,9 @@ def serve(
     store = JobStore(connect(settings), settings)
     publisher = Publisher(celery_app(settings))
     blobs, leases, metrics = BlobStore.open(settings.blob_url), Leases(store), WorkerMetrics()
-    presence = Presence(store)
+    presence, witness = Presence(store), EndWitness(open_trail(settings, "worker"), name)
+    tracing = open_tracing("worker", wanted=settings.tracing)
+    witness.start()
     warmer = bundles.warmer(Activations(store)) if bundles else None
     runner = Runner(
         name,
@@ -122,16 +127,25 @@ def serve(
         metrics,
         lambda ids: publisher.publish(ids, priority=URGENT),
         progress_s=settings.progress_s,
+        device=device.split(":")[0],
+        witness=witness,
+        tracing=tracing,
         shelf=bundles.shelf if bundles else None,
         elsewhere=lambda wanted: any(wanted.sha256 in w.offers for n, w in presence.alive().items() if n != name),
     )
+
+    def measure() -> None:
+        _measure(metrics, warmer, bundle)
+        witness.flush()
+        metrics.unwritten.set(witness.waiting)
+
     pulse = Pulse(
         settings,
         WorkerInfo(name, device, bundle, __version__),
         presence=presence,
         leases=leases,
-        reconciler=Reconciler(store, presence, publisher, blobs),
-        measure=lambda: _measure(metrics, warmer, bundle),
+        reconciler=Reconciler(store, presence, publisher, blobs, witness),
+        measure=measure,
         stage="compute",
         ready_file=settings.ready_file,
         ready=lambda: warmer is None or warmer.ready,
@@ -147,6 +161,8 @@ def serve(
     finally:
         if warmer is not None:
             warmer.stop()
+        witness.close()
+        tracing.close()
 
 
 def _measure(metrics: WorkerMetrics, warmer: Warmer | None, bundle: str) -> None:

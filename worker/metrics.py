@@ -23,6 +23,7 @@ class WorkerMetrics:
         self.steps = self._counter(names.STEPS)
         self.out_of_memory = self._counter(names.OUT_OF_MEMORY)
         self.gpu_memory = Gauge(names.GPU_MEMORY.name, names.GPU_MEMORY.help, registry=self.registry)
+        self.unwritten = Gauge(names.UNWRITTEN.name, names.UNWRITTEN.help, registry=self.registry)
         self.model_loaded = Gauge(
             names.MODEL_LOADED.name, names.MODEL_LOADED.help, names.MODEL_LOADED.labels, registry=self.registry
         )
@@ -44,7 +45,7 @@ class WorkerMetrics:
         """A job left this worker."""
         self.items.labels(operation, outcome).inc()
         if code is not None:
-            self.failures.labels(code).inc()
+            self.failures.labels(code, operation).inc()
 
     def _counter(self, metric: names.Metric) -> Counter:
         return Counter(metric.name, metric.help, metric.labels, registry=self.registry)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from threading import Timer
-from typing import Any, Protocol
+from typing import Any
 
 import redis
 import structlog
@@ -18,57 +18,21 @@ import structlog
 from reacquire.errors import BundleError, OverloadedError, ReacquireError
 from reacquire.jobs.blobs import BlobStore
 from reacquire.jobs.endings import OUTAGES, Endings
+from reacquire.jobs.ends import NOBODY, EndWitness
 from reacquire.jobs.leases import Leases
 from reacquire.jobs.logs import describe
 from reacquire.jobs.record import BundleRef, Claim, Failure, JobRecord
-from reacquire.jobs.spec import OperationSpec
 from reacquire.jobs.store import JobStore, Progress
+from reacquire.jobs.tracing import OFF, Attribute, Tracing
 from worker import memory
 from worker.batching import Batcher, BatchPolicy
+from worker.items import Elsewhere, Item, Pipeline, Pipelines, model_of
 from worker.metrics import WorkerMetrics
 from worker.settle import Settler
 
 log = structlog.get_logger("worker")
 
 PASS_ON_S = 2.0  # a job for another worker rests so long: it may come back to this one
-
-
-class Pipeline(Protocol):
-    """What the worker needs of ``reacquire.engine.Pipeline``."""
-
-    def prepare(self, spec: OperationSpec, files: Sequence[bytes]) -> Any: ...
-
-    def run(
-        self, works: Sequence[Any], on_step: Callable[[int, int], Collection[int]] | None = None
-    ) -> list[Any | ReacquireError | None]: ...
-
-    def finish(self, work: Any, raw: Any) -> Any: ...
-
-
-class Pipelines(Protocol):
-    """What the worker needs of ``worker.shelf.Shelf``."""
-
-    def pick(self, bundle: BundleRef) -> Pipeline: ...
-
-
-@dataclass(frozen=True)
-class Item:
-    """A claimed job, ready for the networks of its bundle."""
-
-    claim: Claim
-    operation: str
-    work: Any
-    pipeline: Pipeline
-    bundle: str = ""
-    delivers: bool = False
-
-    @property
-    def batch_key(self) -> tuple:
-        return (self.bundle, self.operation, self.work.batch_key)
-
-    @property
-    def pixels_cost(self) -> int:
-        return int(self.work.pixels_cost)
 
 
 @dataclass(frozen=True)
@@ -89,13 +53,16 @@ class Runner:
     republish: Callable[[Iterable[str]], None]
     progress_s: float = 0.25
     clock: Callable[[], float] = time.monotonic
+    device: str = "cpu"
+    witness: EndWitness = NOBODY
+    tracing: Tracing = OFF
     shelf: Pipelines | None = None
     elsewhere: Callable[[BundleRef], bool] = lambda _: False
     strays: list[str] = field(default_factory=list)
 
     @property
     def endings(self) -> Endings:
-        return Endings(self.store, self.blobs, self.leases, self.republish, self.metrics.count)
+        return Endings(self.store, self.blobs, self.leases, self.republish, self.metrics.count, self.witness)
 
     def settler(self, item: Item) -> Settler:
         """The last step for an item, on the pipeline that it ran on."""
@@ -164,9 +131,10 @@ class Runner:
             record = self.store.get(claim.id)
             operation = record.operation
             wait_s = (record.claimed_ms - record.entered_ms) / 1000
-            self.metrics.queue_wait.labels(operation).observe(max(0.0, wait_s))
             pipeline = self._pipeline_of(record)
-            work = pipeline.prepare(record.operation_spec, [self.blobs.get(key) for key in record.inputs])
+            self.metrics.queue_wait.labels(operation, model_of(pipeline).label).observe(max(0.0, wait_s))
+            with self.tracing.span("prepare", parent=record.trace, attributes=_job(claim, operation)):
+                work = pipeline.prepare(record.operation_spec, [self.blobs.get(key) for key in record.inputs])
         except Elsewhere:
             self.endings.give_back(claim, operation, wake=False)
             self.strays.append(claim.id)
@@ -181,7 +149,7 @@ class Runner:
             return None
         self.metrics.prepare.labels(operation).observe(self.clock() - started)
         bundle = record.bundle.sha256 if record.bundle else ""
-        return Item(claim, operation, work, pipeline, bundle, delivers=bool(record.deliver_to))
+        return Item(claim, operation, work, pipeline, bundle, delivers=bool(record.deliver_to), trace=record.trace)
 
     def _pipeline_of(self, record: JobRecord) -> Pipeline:
         """The pipeline of the very bundle that the job was accepted under.
@@ -214,21 +182,35 @@ class Runner:
             self.strays.clear()
 
     def _run(self, batch: Sequence[Item]) -> None:
-        """Compute one batch and settle every item of it."""
+        """Compute one batch and settle every item of it.
+
+        A batch has as many parents as it has jobs, so its span is in a trace of its own, linked to theirs.
+        """
         batch_id = uuid.uuid4().hex[:12]
-        operation = batch[0].operation
-        self.metrics.batch_size.labels(operation).observe(len(batch))
+        operation, model = batch[0].operation, batch[0].model
+        self.metrics.batch_size.labels(operation, model.label).observe(len(batch))
         started = self.clock()
         try:
-            self.store.set_batch([item.claim for item in batch], batch_id)
+            self.store.set_batch([item.claim for item in batch], batch_id, model)
         except redis.RedisError as error:
             log.warning("batch not recorded", batch=batch_id, error=describe(error))
-        raws = self._compute(batch)
-        seconds = self.clock() - started
-        self.metrics.compute.labels(operation).observe(seconds)
-        log.info("batch ran", batch=batch_id, operation=operation, size=len(batch), seconds=round(seconds, 3))
+        about: dict[Attribute, str | int] = {
+            "reacquire.batch.id": batch_id,
+            "reacquire.batch.size": len(batch),
+            "reacquire.operation": operation,
+            "reacquire.model": model.label,
+            "reacquire.device": self.device,
+        }
+        links = [item.trace for item in batch if item.trace]
+        with self.tracing.span("batch", parent="", links=links, kind="consumer", attributes=about) as span:
+            raws = self._compute(batch)
+            seconds = self.clock() - started
+            log.info("batch ran", batch=batch_id, operation=operation, size=len(batch), seconds=round(seconds, 3))
+        self.metrics.compute.labels(operation, model.label, self.device).observe(seconds)
         for item, raw in zip(batch, raws, strict=True):
-            self._settle(item, raw)
+            links = [span.traceparent] if span.traceparent else []
+            with self.tracing.span("finish", parent=item.trace, links=links, attributes=_job(item.claim, operation)):
+                self._settle(item, raw)
 
     def _settle(self, item: Item, raw: Any) -> None:
         try:
@@ -284,7 +266,7 @@ class Runner:
         def on_step(done: int, total: int) -> Collection[int]:
             nonlocal last
             now = self.clock()
-            self.metrics.steps.labels(active[0].operation).inc()
+            self.metrics.steps.labels(active[0].operation, active[0].model.label).inc()
             if now - last >= self.progress_s or done == total:
                 last = now
                 try:
@@ -296,8 +278,8 @@ class Runner:
         return on_step
 
 
-class Elsewhere(Exception):
-    """Another worker has the bundle of this job."""
+def _job(claim: Claim, operation: str) -> dict[Attribute, str | int]:
+    return {"reacquire.job.id": claim.id, "reacquire.operation": operation}
 
 
 def as_failure(error: BaseException, claim: Claim) -> Failure:

@@ -18,7 +18,7 @@ from reacquire.jobs.logs import describe
 from reacquire.jobs.record import BundleRef
 from reacquire.jobs.spec import OperationSpec
 from worker import memory
-from worker.runner import Pipeline
+from worker.items import Pipeline
 
 log = structlog.get_logger("worker")
 

@@ -5,8 +5,12 @@ The library does not read the environment; the settings classes of ``service`` a
 
 import tempfile
 from pathlib import Path
+from typing import Self
+from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from reacquire.access.placeholder import check_secret
 
 
 def default_blob_url() -> str:
@@ -33,6 +37,25 @@ class JobsConfig(BaseModel):
     tombstone_ttl_s: float = Field(604_800.0, gt=0, description="how long an expired job is still known as expired")
     idempotency_ttl_s: float = Field(86_400.0, gt=0, description="how long an Idempotency-Key is remembered")
     worker_stale_s: float = Field(15.0, gt=0, description="a worker without a heartbeat for so long counts as gone")
+
+    trail_dir: Path | None = Field(None, description="folder of the audit trail; none is kept without it")
+    trail_retention_days: int | None = Field(
+        None, ge=1, description="older days of the trail are removed; default: kept"
+    )
+    trail_secret: SecretStr | None = Field(
+        None, description="key of the marks that stand for instances in the trail; none stand there without it"
+    )
+    tracing: bool = Field(False, description="OpenTelemetry traces, sent as the OTEL_* variables say (extra otel)")
+
+    @model_validator(mode="after")
+    def _real_secrets(self) -> Self:
+        """A password of Redis may be short, for others chose it; a placeholder is refused all the same."""
+        password = urlsplit(self.redis_url.get_secret_value()).password
+        if password:
+            check_secret("the password in REACQUIRE_REDIS_URL", unquote(password), least=1)
+        if self.trail_secret is not None:
+            check_secret("REACQUIRE_TRAIL_SECRET", self.trail_secret.get_secret_value())
+        return self
 
     @property
     def visibility_timeout_s(self) -> float:

@@ -12,6 +12,7 @@ import redis
 import structlog
 
 from reacquire.jobs.blobs import BlobStore
+from reacquire.jobs.ends import NOBODY, EndWitness
 from reacquire.jobs.leases import Leases
 from reacquire.jobs.logs import describe
 from reacquire.jobs.record import Artifact, Claim, Delivery, Failure
@@ -27,7 +28,7 @@ OUTAGES = (redis.RedisError, obstore.exceptions.BaseError)  # the lease runs out
 class Endings:
     """The ways out of a claim; all of them raise one of ``OUTAGES`` when store or storage can't be reached.
 
-    ``count`` is told operation, outcome and error code of every job that is let go of.
+    ``count`` is told operation, outcome and error code of every job that is let go of; ``witness`` puts ends on record.
     """
 
     store: JobStore
@@ -35,6 +36,7 @@ class Endings:
     leases: Leases
     republish: Callable[[Iterable[str]], None]
     count: Callable[[str, str, str | None], None]
+    witness: EndWitness = NOBODY
 
     def succeed(
         self,
@@ -95,6 +97,8 @@ class Endings:
         outcome = state or "lost"
         self.count(operation, outcome, code if state == "failed" else None)
         log.info("job left", job=claim.id, operation=operation, outcome=outcome, code=code, next=stage)
+        if state in FINISHED:
+            self.witness.ended(self.store, claim.id)
         try:
             self._clean(claim, state, stage)
         except (*OUTAGES, OSError) as error:  # expiry deletes them later

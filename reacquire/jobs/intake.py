@@ -12,7 +12,7 @@ import structlog
 
 from reacquire.dicom import Limits, inspect, order_series, unpack
 from reacquire.dicom.limits import DEFAULT
-from reacquire.errors import ContainerError
+from reacquire.errors import ContainerError, OverloadedError
 from reacquire.iap import Vocabulary, load_vocabulary
 from reacquire.jobs.blobs import BlobStore
 from reacquire.jobs.broker import Publisher, celery_app
@@ -21,7 +21,7 @@ from reacquire.jobs.logs import describe
 from reacquire.jobs.record import BundleRef, RouteSpec, new_job_id
 from reacquire.jobs.spec import OperationSpec
 from reacquire.jobs.states import STATES, State
-from reacquire.jobs.store import Idempotency, JobStore, Plan, connect
+from reacquire.jobs.store import QUEUE_FULL, Idempotency, JobStore, Plan, connect
 from reacquire.pacs.reference import SeriesReference
 
 log = structlog.get_logger("reacquire.jobs")
@@ -32,10 +32,14 @@ BEGUN: Collection[State] = tuple(state for state in STATES if state != "queued")
 
 @dataclass(frozen=True)
 class Submission:
-    """What was accepted: the job, and whether this request created it (an idempotent repetition did not)."""
+    """What was accepted: the job, and whether this request created it (an idempotent repetition did not).
+
+    ``instances`` are the SOPInstanceUIDs of an upload, for the caller's audit trail; they go nowhere else.
+    """
 
     job_id: str
     created: bool
+    instances: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Intake:
     In each of them ``key`` is an idempotency key; with ``renew`` a key whose job failed or was cancelled is free again.
     ``notify``: the end of the job is told to the configured webhook. Jobs belong to ``owner`` (empty: to nobody), who
     may have ``concurrent`` of them unfinished at a time; idempotency keys are its own. ``bundle`` is the one that the
-    caller has pinned; None takes the active one.
+    caller has pinned; None takes the active one. ``trace`` is the W3C traceparent that their spans belong to.
     """
 
     store: JobStore
@@ -56,6 +60,7 @@ class Intake:
     owner: str = ""
     concurrent: int | None = None
     bundle: BundleRef | None = None
+    trace: str = ""
 
     @classmethod
     def open(cls, config: JobsConfig, *, limits: Limits = DEFAULT) -> "Intake":
@@ -75,10 +80,11 @@ class Intake:
     ) -> Submission:
         """A job on files at hand (DICOM files, or zips of a series): compute, then deliver when a site is named."""
         spec = self._checked(spec, delivers=deliver_to is not None)
-        members = self._series(spec, files)
+        members, instances = self._series(spec, files)
         digest = fingerprint(spec, *files, (deliver_to or "").encode(), *self._pinned())
         idempotency = Idempotency(key, digest, free_in=GIVEN_UP if renew else ()) if key is not None else None
-        return self._enter(spec, members, Plan("compute", deliver_to or "", notify), idempotency)
+        submission = self._enter(spec, members, Plan("compute", deliver_to or "", notify), idempotency)
+        return replace(submission, instances=instances)
 
     def reference(
         self,
@@ -120,8 +126,8 @@ class Intake:
         forced = {"watermark": True, "report": spec.options.report or spec.operation == "predict-iap"}
         return spec.model_copy(update={"options": spec.options.model_copy(update=forced)})
 
-    def _series(self, spec: OperationSpec, files: Sequence[bytes]) -> list[bytes]:
-        """The DICOM files of an upload in the order of the series, without repetitions."""
+    def _series(self, spec: OperationSpec, files: Sequence[bytes]) -> tuple[list[bytes], tuple[str, ...]]:
+        """The DICOM files of an upload in the order of the series, without repetitions, and their SOPInstanceUIDs."""
         check_size(sum(map(len, files)), self.limits)
         members: list[bytes] = []
         for data in files:  # what several zips inflate to counts together
@@ -129,16 +135,21 @@ class Intake:
             members += unpack(data, limits=replace(self.limits, series_bytes=left))
         check_count(len(members), self.limits)
         headers = [inspect(member, allow_synthetic=spec.options.allow_synthetic) for member in members]
-        return [members[index] for index in order_series(headers)]
+        order = order_series(headers)
+        return [members[index] for index in order], tuple(headers[index].sop_instance_uid for index in order)
 
     def _enter(
         self, spec: OperationSpec | RouteSpec, files: list[bytes], plan: Plan, idempotency: Idempotency | None
     ) -> Submission:
         job_id = new_job_id()
-        plan = replace(plan, owner=self.owner, most=self.concurrent or 0, bundle=self.bundle)
+        most = self.concurrent or 0
+        plan = replace(plan, owner=self.owner, most=most, bundle=self.bundle, trace=self.trace)
         if idempotency is not None and self.owner:
             idempotency = replace(idempotency, key=f"{self.owner} {idempotency.key}")
-        self.store.client.ping()  # in an outage nothing is written, however often it is tried
+        # In an outage nothing is written, however often it is tried; nor while there is no room, except that a
+        # repeated request is answered with its job all the same.
+        if self.store.full() and idempotency is None:
+            raise OverloadedError(QUEUE_FULL, code="overloaded")
         try:
             inputs = self.blobs.put_inputs(job_id, files)
             found, created = self.store.create(job_id, spec, inputs, plan=plan, idempotency=idempotency)

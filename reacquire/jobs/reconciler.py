@@ -9,7 +9,9 @@ import structlog
 
 from reacquire.jobs.blobs import BlobStore
 from reacquire.jobs.broker import URGENT, Publisher
+from reacquire.jobs.ends import NOBODY, EndWitness
 from reacquire.jobs.presence import Presence
+from reacquire.jobs.states import FINISHED
 from reacquire.jobs.store import JobStore
 
 log = structlog.get_logger("reacquire.jobs")
@@ -23,6 +25,7 @@ class Reconciler:
     presence: Presence
     publisher: Publisher
     blobs: BlobStore
+    witness: EndWitness = NOBODY
 
     def tick(self, name: str, period_s: float) -> bool:
         """Reconcile if it is this worker's turn; whether it was."""
@@ -31,6 +34,7 @@ class Reconciler:
         self._take_over()
         self._resend()
         for job_id in self.store.expire():
+            self.witness.ended(self.store, job_id)
             self.blobs.drop_job(job_id)
         return True
 
@@ -38,6 +42,8 @@ class Reconciler:
         """Jobs whose worker fell silent go back to the front of the queue, or end when they have killed too many."""
         for job in self.store.reap():
             log.warning("lease ran out", job=job.id, stage=job.stage, now=job.state)
+            if job.state in FINISHED:
+                self.witness.ended(self.store, job.id)
             if job.must_be_sent:
                 self.publisher.publish([job.id], priority=URGENT)
             elif job.state == "failed" and job.stage == "deliver":  # what could not be delivered stays within reach

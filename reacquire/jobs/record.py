@@ -4,7 +4,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
@@ -103,6 +103,13 @@ class Delivery:
         return cls(**{**data, "failed": tuple(Refusal(**f) for f in data["failed"])})
 
 
+class Model(NamedTuple):
+    """Which weights: name and version of a bundle as one label, and the digest of its manifest."""
+
+    label: str = "none"
+    sha256: str = ""
+
+
 @dataclass(frozen=True)
 class Claim:
     """The right to work on a job until the lease ends; ``token`` fences off whoever held it before."""
@@ -125,6 +132,10 @@ class JobRecord:
         The site that the results go to; empty for none.
     owner : str
         ``Principal.id`` of who submitted it; empty for hooks, rules and the SCP.
+    model, model_sha256 : str
+        Name and version of the bundle whose networks ran it, and the digest of its manifest; empty before they did.
+    trace : str
+        W3C ``traceparent`` of the request that submitted it; empty when traces are off.
     children : tuple of str
         Jobs that this one started (``route``).
     bundle : BundleRef or None
@@ -147,6 +158,9 @@ class JobRecord:
     steps: int = 0
     batch_id: str = ""
     batch_size: int = 0
+    model: str = ""
+    model_sha256: str = ""
+    trace: str = ""
     entered_ms: int = 0
     claimed_ms: int = 0
     trouble_ms: int = 0
@@ -199,6 +213,9 @@ class JobRecord:
             inputs=tuple(json.loads(fields.get("inputs") or "[]")),
             cancelling=fields.get("cancel") == "1",
             batch_id=fields.get("batch_id", ""),
+            model=fields.get("model", ""),
+            model_sha256=fields.get("model_sha256", ""),
+            trace=fields.get("trace", ""),
             failure=Failure.from_json(fields["failure"]) if fields.get("failure") else None,
             artifacts=tuple(Artifact(**a) for a in json.loads(fields.get("artifacts") or "[]")),
             bundle=BundleRef.from_json(fields["bundle"]) if fields.get("bundle") else None,

@@ -47,7 +47,8 @@ local function move(id, event, score)
     redis.call('HSET', key(id), 'finished_ms', NOW, 'expires_ms', score)
     if redis.call('HGET', key(id), 'notify') == '1' then redis.call('ZADD', P .. ':notify', NOW, id) end
     disown(id)
-    redis.call('HINCRBY', P .. ':totals', redis.call('HGET', key(id), 'operation') .. ' ' .. target, 1)
+    local of = redis.call('HMGET', key(id), 'operation', 'model')
+    redis.call('HINCRBY', P .. ':totals', of[1] .. ' ' .. target .. ' ' .. (of[2] or 'none'), 1)
   end
   changed(id)
   if target ~= 'queued' and target ~= 'running' then redis.call('PUBLISH', P .. ':ends', id) end
@@ -55,7 +56,8 @@ local function move(id, event, score)
 end
 local function fail(id, failure, code, ttl)
   redis.call('HSET', key(id), 'failure', failure)
-  redis.call('HINCRBY', P .. ':failures', code, 1)
+  local of = redis.call('HMGET', key(id), 'operation', 'model')
+  redis.call('HINCRBY', P .. ':failures', code .. ' ' .. (of[1] or 'unknown') .. ' ' .. (of[2] or 'none'), 1)
   return move(id, 'fail', NOW + ttl)
 end
 local function wait_again(id, event, delay)
@@ -155,11 +157,12 @@ end
 return out
 """
 
-# ARGV: prefix, batch, size, then id, token, ...
+# ARGV: prefix, batch, size, model, its digest, then id, token, ...
 BATCH = """
-for i = 4, #ARGV, 2 do
+for i = 6, #ARGV, 2 do
   if holds(ARGV[i], ARGV[i + 1]) then
-    redis.call('HSET', key(ARGV[i]), 'batch_id', ARGV[2], 'batch_size', ARGV[3])
+    redis.call('HSET', key(ARGV[i]), 'batch_id', ARGV[2], 'batch_size', ARGV[3], 'model', ARGV[4],
+               'model_sha256', ARGV[5])
   end
 end
 return 0

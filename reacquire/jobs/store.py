@@ -16,12 +16,14 @@ import redis
 from reacquire.errors import AccessError, JobError, OverloadedError
 from reacquire.jobs import scripts
 from reacquire.jobs.config import JobsConfig
-from reacquire.jobs.record import Artifact, BundleRef, Claim, Delivery, Failure, JobRecord, RouteSpec, is_job_id
+from reacquire.jobs.record import Artifact, BundleRef, Claim, Delivery, Failure, JobRecord, Model, RouteSpec, is_job_id
 from reacquire.jobs.spec import OperationSpec
 from reacquire.jobs.states import COURIER_STAGES, Event, Stage, State
 
 Held = Literal["held", "cancel", "lost"]
 
+QUEUE_FULL = "the queue is full; try again later"
+NO_MODEL = Model()
 NOTHING: Mapping[str, str] = MappingProxyType({})
 EXHAUSTED = Failure("job-failed", "the job was given up after the workers that ran it had died")
 
@@ -51,6 +53,7 @@ class Plan:
 
     ``owner`` is the caller whose job it is ('' for nobody); ``most`` bounds its jobs at one time (0: no bound).
     ``bundle`` is the one that the caller has pinned; None takes the active one.
+    ``trace`` is the W3C ``traceparent`` of the request, if traces are on.
     """
 
     stage: Stage = "compute"
@@ -59,6 +62,7 @@ class Plan:
     owner: str = ""
     most: int = 0
     bundle: BundleRef | None = None
+    trace: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,7 @@ class JobStore:
         fields = {"operation": spec.operation, "spec": spec.model_dump_json(), "inputs": json.dumps(list(inputs))}
         fields |= {"stage": plan.stage, "deliver_to": plan.deliver_to, "notify": str(int(plan.notify))}
         fields |= {"bundle": plan.bundle.to_json()} if plan.bundle else {}
+        fields |= {"trace": plan.trace} if plan.trace else {}
         idem: tuple[str | int, ...] = ("", "", 0, "")
         if idempotency is not None:
             ttl_s = self.config.idempotency_ttl_s if idempotency.ttl_s is None else idempotency.ttl_s
@@ -174,7 +179,7 @@ class JobStore:
             "CREATE", job_id, self.config.max_queue, *idem, plan.owner, plan.most, *_flat(fields)
         )
         if outcome == "full":
-            raise OverloadedError("the queue is full; try again later", code="overloaded")
+            raise OverloadedError(QUEUE_FULL, code="overloaded")
         if outcome == "busy":
             raise AccessError(f"at most {plan.most} jobs of one caller at a time", code="rate-limited")
         if outcome == "mismatch":
@@ -242,10 +247,10 @@ class JobStore:
                 pipe.hget(self.key(f"job:{job_id}"), "bundle")
             return [found or "" for found in pipe.execute()]
 
-    def set_batch(self, claims: Sequence[Claim], batch_id: str) -> None:
-        """Record which batch a job ran in (why it took as long as it did)."""
+    def set_batch(self, claims: Sequence[Claim], batch_id: str, model: Model = NO_MODEL) -> None:
+        """Record which batch a job ran in (why it took as long as it did), and on which weights."""
         flat = [part for claim in claims for part in (claim.id, claim.token)]
-        self._call("BATCH", batch_id, len(claims), *flat)
+        self._call("BATCH", batch_id, len(claims), *model, *flat)
 
     def advance(
         self, claim: Claim, stage: Stage, *, inputs: Sequence[str] | None = None, artifacts: Sequence[Artifact] = ()
@@ -332,6 +337,13 @@ class JobStore:
 
     # -- numbers ------------------------------------------------------------------------------------------------
 
+    def full(self) -> bool:
+        """Whether a new job would be refused now."""
+        with self.client.pipeline(transaction=False) as pipe:
+            for name in set(scripts.QUEUES.values()):
+                pipe.zcard(self.key(name))
+            return sum(pipe.execute()) >= self.config.max_queue
+
     def depth(self, stage: Stage = "compute") -> int:
         """Jobs waiting for those who do ``stage``."""
         return int(self.client.zcard(self.key(scripts.QUEUES[stage])))
@@ -340,11 +352,19 @@ class JobStore:
         """Jobs at work."""
         return int(self.client.zcard(self.key("running")))
 
-    def totals(self) -> Mapping[tuple[str, str], int]:
-        """Jobs ever finished, by (operation, state)."""
-        pairs = self.client.hgetall(self.key("totals"))
-        return {tuple(name.split(" ", 1)): int(n) for name, n in pairs.items()}
+    def totals(self) -> Mapping[tuple[str, ...], int]:
+        """Jobs ever finished, by (operation, state, model)."""
+        return self._counts("totals")
 
-    def failures(self) -> Mapping[str, int]:
-        """Jobs ever failed, by error code."""
-        return {code: int(n) for code, n in self.client.hgetall(self.key("failures")).items()}
+    def failures(self) -> Mapping[tuple[str, ...], int]:
+        """Jobs ever failed, by (error code, operation, model)."""
+        return self._counts("failures")
+
+    def _counts(self, name: str) -> Mapping[tuple[str, ...], int]:
+        """Counters by three words; an older version counted by fewer of them."""
+        counts: dict[tuple[str, ...], int] = {}
+        for text, number in self.client.hgetall(self.key(name)).items():
+            words = text.split(" ")
+            key = (*words, *("unknown", "none")[len(words) - 1 :])
+            counts[key] = counts.get(key, 0) + int(number)
+        return counts

@@ -2,7 +2,8 @@
 
 A line that is altered, removed from the middle or inserted breaks the chain there. What a chain can't show is a cut at
 its end; so each file ends with a line that says so, and the next file of a process names the last digest of the one
-before. Retention removes whole files.
+before. Retention removes whole files and first puts on record, in the chain of the process that does it, which file and
+its last digest (a ``prune`` line): a file that is gone without one was taken by somebody else.
 """
 
 import hashlib
@@ -11,8 +12,7 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,8 @@ from typing import Any
 from reacquire.trail.events import Event
 
 GENESIS = "0" * 64
+CLOSE, TURN = "close", "turn"  # the last line of a file: of the process, or of the day and another file follows
 NAME = re.compile(r"(\d{4}-\d{2}-\d{2})-([a-z]+)-([0-9a-f]{12})\.jsonl")
-
-
-@dataclass(frozen=True)
-class Broken:
-    """Where a chain does not hold: 1-based line of a file, and what is wrong with it."""
-
-    file: str
-    line: int
-    reason: str
 
 
 class Trail:
@@ -51,6 +43,7 @@ class Trail:
         self._own = uuid.uuid4().hex[:12]
         self._lock = threading.Lock()
         self._day: date | None = None
+        self._path = folder
         self._descriptor = -1
         self._last = GENESIS
 
@@ -66,7 +59,7 @@ class Trail:
             now = datetime.now(UTC)
             if now.date() != self._day:
                 self._turn(now)
-            self._append({"time": now.isoformat(timespec="milliseconds"), **event.model_dump(exclude_defaults=True)})
+            self._append({"time": _now(), **event.model_dump(exclude_defaults=True)})
             os.fsync(self._descriptor)
 
     def close(self) -> None:
@@ -75,77 +68,73 @@ class Trail:
             self._end()
 
     def _turn(self, now: datetime) -> None:
-        self._end()
+        self._end(TURN)
         self._day = now.date()
-        path = self._folder / f"{self._day:%Y-%m-%d}-{self._process}-{self._own}.jsonl"
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._path = self._folder / f"{self._day:%Y-%m-%d}-{self._process}-{self._own}.jsonl"
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         if self._retention is not None:
-            _forget(self._folder, before=self._day - timedelta(days=self._retention))
+            self._prune(before=self._day - timedelta(days=self._retention))
 
-    def _end(self) -> None:
-        if self._descriptor >= 0:
-            self._append({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "action": "close"})
+    def _prune(self, *, before: date) -> None:
+        """Remove the files of older days, each after its checkpoint and those it held are on the disk."""
+        for path in files_of(self._folder):
+            if date.fromisoformat(path.name[:10]) >= before:
+                break
+            for event in _checkpoints(path, self._process):
+                self._append({"time": _now(), **event.model_dump(exclude_defaults=True)})
             os.fsync(self._descriptor)
+            path.unlink(missing_ok=True)
+
+    def _end(self, action: str = CLOSE) -> None:
+        if self._descriptor >= 0:
+            if self._path.exists():  # else it was pruned meanwhile, and its checkpoint names the line before this one
+                self._append({"time": _now(), "action": action})
+                os.fsync(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
 
     def _append(self, fields: dict[str, Any]) -> None:
         line = _line({**fields, "before": self._last})
         os.write(self._descriptor, line)  # one write: O_APPEND keeps lines whole
-        self._last = hashlib.sha256(line).hexdigest()
+        self._last = digest(line)
 
 
 def _line(fields: dict[str, Any]) -> bytes:
     return (json.dumps(fields, sort_keys=True, separators=(",", ":")) + "\n").encode()
 
 
-def _forget(folder: Path, *, before: date) -> None:
-    for path in folder.iterdir():
-        found = NAME.fullmatch(path.name)
-        if found and date.fromisoformat(found.group(1)) < before:
-            path.unlink(missing_ok=True)
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def verify_file(path: Path, before: str | None = None) -> tuple[str, bool, list[Broken]]:
-    """Check one file.
-
-    Parameters
-    ----------
-    before : str or None
-        The digest that its first line must name; None takes what it names (its predecessor was removed by retention).
-
-    Returns
-    -------
-    (digest of its last line, whether it was ended in order, what is broken)
-    """
-    broken, last, ended = [], before, False
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
-        try:
-            fields = json.loads(line)
-            named, action = fields["before"], fields["action"]
-        except (ValueError, KeyError, TypeError):
-            broken.append(Broken(path.name, number, "not an event"))
-            last = hashlib.sha256(line).hexdigest()
-            continue
-        if ended:
-            broken.append(Broken(path.name, number, "a line after the end"))
-        if last is not None and named != last:
-            broken.append(Broken(path.name, number, "a line before this one was altered, removed or inserted"))
-        if not line.endswith(b"\n"):
-            broken.append(Broken(path.name, number, "cut short"))
-        last, ended = hashlib.sha256(line).hexdigest(), action == "close"
-    return last or GENESIS, ended, broken
+def files_of(folder: Path) -> list[Path]:
+    """The files of a trail, oldest day first."""
+    return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
 
 
-def verify_folder(folder: Path) -> Iterator[tuple[Path, bool, list[Broken]]]:
-    """Every file of a trail in order of process and day: the file, whether it was ended in order, what is broken.
+def parsed(line: bytes) -> Mapping[str, Any]:
+    """The fields of a line; empty for what is no event."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
-    A file that was not ended is one of a running process or of one that was killed; both are reported, not condemned.
-    """
-    chains: dict[str, str] = {}
-    for path in sorted(p for p in folder.iterdir() if NAME.fullmatch(p.name)):
-        found = NAME.fullmatch(path.name)
-        assert found is not None
-        own = found.group(3)
-        chains[own], ended, broken = verify_file(path, chains.get(own))
-        yield path, ended, broken
+
+def digest(line: bytes) -> str:
+    """What the next line names."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def _checkpoints(path: Path, who: str) -> list[Event]:
+    """What must outlive a file: its own last digest, and its checkpoints of chains that may still go on."""
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:  # another process was quicker, and left the checkpoint
+        return []
+    if not lines:
+        return []
+    goes_on = parsed(lines[-1]).get("action") != CLOSE
+    own = Event(action="prune", who=who, file=path.name, last=digest(lines[-1]), open=goes_on)
+    held = [fields for line in lines if (fields := parsed(line)).get("action") == "prune" and fields.get("open")]
+    return [own, *(Event(action="prune", who=who, file=f["file"], last=f["last"], open=True) for f in held)]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Action = Literal["start", "submit", "end", "read", "cancel", "delete", "refuse", "store"]
+Action = Literal["start", "submit", "end", "read", "cancel", "delete", "refuse", "store", "prune"]
 
 
 class Event(BaseModel):
@@ -16,13 +16,15 @@ class Event(BaseModel):
     ----------
     action : str
         ``submit`` entered a job, ``end`` its outcome, ``read`` a result left us, ``store`` results went to a PACS,
-        ``refuse`` somebody was not let in.
+        ``refuse`` somebody was not let in, ``prune`` retention removed a file.
     who : str
         ``Principal.id`` of the caller, or the name of the process.
     model : str or None
         sha256 of the bundle's manifest, for what the models made.
     outcome : str or None
-        Final state, or the code of the error.
+        Final state, or why somebody was refused.
+    code : str or None
+        Of the error that ended a job.
     instances : tuple of str
         ``instance_mark`` of each SOPInstanceUID, so that who holds the secret can answer "was this image used?".
     """
@@ -35,7 +37,11 @@ class Event(BaseModel):
     operation: str | None = Field(None, pattern=r"^[a-z-]{1,32}$")
     model: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     outcome: str | None = Field(None, pattern=r"^[a-z-]{1,64}$")
+    code: str | None = Field(None, pattern=r"^[a-z0-9-]{1,64}$")
     instances: tuple[str, ...] = ()
+    file: str | None = Field(None, pattern=r"^[0-9a-z-]+\.jsonl$", description="what retention removed")
+    last: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="digest of its last line")
+    open: bool = Field(False, description="whether the chain of that file may go on")
 
 
 def instance_mark(secret: bytes, sop_instance_uid: str) -> str:

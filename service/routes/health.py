@@ -1,5 +1,8 @@
 """Probes and metrics. Live: the process turns. Ready: it can take jobs and hand out results.
 
+``inner`` tells numbers and so may have a port of its own; ``router`` tells nothing and is on the API's port as well,
+for load balancers and the health checks of images.
+
 A missing worker or a full queue is reported but does not make this process unready: results of finished jobs must stay
 within reach, and a job that is accepted waits for a worker.
 """
@@ -18,6 +21,7 @@ from service.context import Context, ContextDep
 
 log = structlog.get_logger("service")
 router = APIRouter(tags=["health"])
+inner = APIRouter(tags=["health"])
 
 
 class Check(BaseModel):
@@ -96,7 +100,7 @@ async def livez() -> dict[str, str]:
     return {"status": "ok", "version": __version__}
 
 
-@router.get("/readyz", response_model=Readiness, summary="Jobs can be taken and results handed out")
+@inner.get("/readyz", response_model=Readiness, summary="Jobs can be taken and results handed out")
 def readyz(context: ContextDep) -> Response:
     names = [name for name in CHECKS if name != "courier" or context.pacs.sites]  # only who has a PACS needs one
     checks = [run_check(name, context) for name in names]
@@ -104,11 +108,11 @@ def readyz(context: ContextDep) -> Response:
     return JSONResponse(answer.model_dump(), 200 if answer.ready else 503)
 
 
-@router.get("/healthz", response_model=Readiness, summary="The same as /readyz")
+@inner.get("/healthz", response_model=Readiness, summary="The same as /readyz")
 def healthz(context: ContextDep) -> Response:
     return readyz(context)
 
 
-@router.get("/metrics", summary="Prometheus metrics")
+@inner.get("/metrics", summary="Prometheus metrics")
 def metrics(context: ContextDep) -> Response:
     return Response(generate_latest(context.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -80,6 +80,7 @@ def cancel(context: ContextDep, caller: Caller, record: Existing) -> Job:
     witness(context.trail, "cancel", caller.id, job=record.id, operation=record.operation)
     before = context.store.cancel(record.id)
     if before == "queued":
+        witness(context.trail, "end", caller.id, job=record.id, operation=record.operation, outcome="cancelled")
         context.blobs.drop_job(record.id)
     elif before not in ("running", "cancelled"):
         raise JobError("this job has already ended", code="job-finished")

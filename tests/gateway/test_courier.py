@@ -125,7 +125,7 @@ def test_a_series_comes_from_the_pacs_and_the_result_goes_back(make, intake, sto
     assert len(pacs.stored) == 3
     told = {a.name: a for a in record.artifacts}
     assert json.loads(blobs.get(told["delivery.json"].key)) == {"site": "pacs", "sent": 3, "stored": 3, "failed": []}
-    assert store.totals() == {("counterfactual", "succeeded"): 1}
+    assert store.totals() == {("counterfactual", "succeeded", "none"): 1}
     with pytest.raises(JobError):
         blobs.get(record.inputs[0])
 

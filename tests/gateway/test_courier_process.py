@@ -127,7 +127,7 @@ def test_a_killed_couriers_job_ends_right_and_once(start, store, blobs, intake, 
     record = store.get(job_id)
     assert (record.state, record.delivery.stored, record.delivery.failed) == ("succeeded", 3, ())
     assert len(pacs.instances) == 6, "three that were there and three that came"
-    assert store.totals() == {("counterfactual", "succeeded"): 1}
+    assert store.totals() == {("counterfactual", "succeeded", "none"): 1}
     files = [p for p in (tmp_path / "blobs" / "jobs" / job_id).rglob("*") if p.is_file()]
     assert len(files) == len(record.artifacts) == 5
     log = (tmp_path / "courier.log").read_text()

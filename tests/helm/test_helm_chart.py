@@ -88,10 +88,11 @@ def test_a_service_of_our_name_cannot_overwrite_settings(objects: list[dict[str,
 
 def test_api_probes(objects: list[dict[str, Any]]) -> None:
     process = container(objects, "api")
-    assert process["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "http"}
-    assert process["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
+    assert process["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "metrics"}
+    assert process["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "metrics"}
     ports = {p["name"]: p["containerPort"] for p in process["ports"]}
     assert str(ports["http"]) == environment(objects, "api")["REACQUIRE_PORT"]
+    assert str(ports["metrics"]) == environment(objects, "api")["REACQUIRE_METRICS_PORT"]
 
 
 def test_worker_probes_read_the_ready_file(objects: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -226,7 +227,10 @@ def test_named_peers_are_let_through() -> None:
     into_api = only(objects, "NetworkPolicy", "-api")["spec"]["ingress"]
     assert [p["port"] for p in into_api[0]["ports"]] == [8000]
     names = [f["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"] for f in into_api[0]["from"]]
-    assert names == ["ingress", "monitoring"]
+    assert names == ["ingress"]
+    into_metrics = only(objects, "NetworkPolicy", "-api-metrics")["spec"]["ingress"]
+    assert [p["port"] for p in into_metrics[0]["ports"]] == [9100]
+    assert "monitoring" in str(into_metrics[0]["from"]) and "ingress" not in str(into_metrics[0]["from"])
     egress = only(objects, "NetworkPolicy", "-egress")["spec"]["egress"]
     assert {rule["ports"][0]["port"]: "to" in rule for rule in egress} == {53: False, 6379: True, 443: True}
 

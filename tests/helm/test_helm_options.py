@@ -23,9 +23,9 @@ def objects(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
 def test_the_ingress_speaks_tls_and_hides_the_metrics() -> None:
     spec = only(render(VALUES["internal-redis"]), "Ingress")["spec"]
     assert spec["tls"] == [{"hosts": ["reacquire.hospital.example"], "secretName": "reacquire-tls"}]
-    paths = {p["path"] for p in spec["rules"][0]["http"]["paths"]}
-    assert "/v1" in paths
-    assert not {p for p in paths if "/metrics".startswith(p)}
+    paths = spec["rules"][0]["http"]["paths"]
+    assert "/v1" in {p["path"] for p in paths}
+    assert {p["backend"]["service"]["port"]["name"] for p in paths} == {"http"}, "the port without /metrics"
 
 
 def test_the_ingress_serves_every_route_of_the_api() -> None:
@@ -45,7 +45,8 @@ def monitored() -> list[dict[str, Any]]:
 
 def test_monitors_find_ports_that_exist(monitored: list[dict[str, Any]]) -> None:
     (endpoint,) = only(monitored, "ServiceMonitor")["spec"]["endpoints"]
-    service = only(monitored, "Service", "-reacquire")
+    service = only(monitored, "Service", "-api-metrics")
+    assert service["spec"]["clusterIP"] == "None", "nobody publishes it by a type of Service"
     assert endpoint["port"] in {p["name"] for p in service["spec"]["ports"]}
     assert endpoint["interval"] == "30s"
     wanted = only(monitored, "ServiceMonitor")["spec"]["selector"]["matchLabels"]

@@ -44,6 +44,7 @@ FIRING = {
     "ReacquireNoCourier": {"reacquire_couriers": "0+0x60", "reacquire_courier_queue_depth": "3+0x60"},
     "ReacquirePacsOutOfReach": {'reacquire_jobs_put_off_total{stage="fetch"}': "0+1x60"},
     "ReacquirePacsFails": {'reacquire_job_failures_total{code="store-failed"}': "0+1x60"},
+    "ReacquireTrailUnwritten": {"reacquire_trail_unwritten": "1+0x60"},
     "ReacquireOutOfMemory": {"reacquire_out_of_memory_total": "0+1x60"},
     "ReacquireServerErrors": {
         'reacquire_http_requests_total{status="500"}': "0+5x60",
@@ -71,6 +72,7 @@ HEALTHY = {
     'reacquire_queue_wait_seconds_bucket{le="+Inf"}': "0+5x60",
     'reacquire_job_failures_total{code="degenerate-image"}': "0+5x60",
     "reacquire_out_of_memory_total": "0+0x60",
+    "reacquire_trail_unwritten": "0+0x60",
     'reacquire_http_requests_total{status="200"}': "0+50x60",
     'reacquire_http_requests_total{status="422"}': "0+50x60",
     'reacquire_model_active{model="a",version="1"}': "1+0x60",

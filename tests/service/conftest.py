@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from redis_fixture import blobs, config, quiet_structlog, redis_url, store
 from reacquire.jobs.leases import Leases
 from reacquire.jobs.presence import Presence, WorkerInfo
 from service.app import create_app
+from service.servers import outer_server
 from service.settings import ServiceSettings
 from worker.batching import BatchPolicy
 from worker.metrics import WorkerMetrics
@@ -65,10 +67,9 @@ def app(settings: ServiceSettings, store, blobs, pipeline: FakePipeline) -> Iter
     app.state.context.store.client.close()
 
 
-@pytest.fixture
-def client(app: FastAPI) -> Iterator[httpx.Client]:
-    """A client of the API, which runs in a thread of this process."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
+@contextmanager
+def listening(server: uvicorn.Server) -> Iterator[httpx.Client]:
+    """A client of a server that runs in a thread of this process."""
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -78,6 +79,20 @@ def client(app: FastAPI) -> Iterator[httpx.Client]:
         yield client
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[httpx.Client]:
+    """A client of the API on uvicorn's own terms."""
+    with listening(uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))) as client:
+        yield client
+
+
+@pytest.fixture
+def served(app: FastAPI, settings: ServiceSettings) -> Iterator[httpx.Client]:
+    """A client of the API on the terms of the real process."""
+    with listening(outer_server(app, settings.model_copy(update={"port": 0}))) as client:
+        yield client
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from reacquire.access.keys import add_key, new_key
-from reacquire.trail.chain import verify_folder
+from reacquire.trail import verify_folder
 from service.settings import ServiceSettings
 
 SCOPES = {
@@ -32,7 +32,7 @@ def keys(tmp_path):
 @pytest.fixture
 def settings(config, tmp_path, keys) -> ServiceSettings:
     access = {"access": "keys", "keys_file": tmp_path / "keys.json", "trail_dir": tmp_path / "trail"}
-    return ServiceSettings(**config.model_dump(), bundles_root=tmp_path / "bundles", **access)
+    return ServiceSettings(**config.model_dump() | access, bundles_root=tmp_path / "bundles")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from reacquire.errors import every_code
 from reacquire.jobs.record import Failure
 from service.errors import HTTP_CODES, STATUS, problem_document
 
-ONLY_HTTP = {"malformed-request", "not-found", "method-not-allowed", "unsupported-media-type"}
+ONLY_HTTP = {"malformed-request", "not-found", "method-not-allowed", "request-timeout", "unsupported-media-type"}
 
 
 def test_the_table_holds_every_code_and_no_other():

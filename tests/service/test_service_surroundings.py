@@ -90,7 +90,7 @@ def test_metrics_name_routes_not_paths(client, slice_):
     text = client.get("/metrics").text
     assert 'reacquire_http_requests_total{method="POST"' in text
     assert 'reacquire_jobs_submitted_total{operation="segment"} 1.0' in text
-    assert 'reacquire_jobs_finished_total{operation="segment",state="succeeded"} 1.0' in text
+    assert 'reacquire_jobs_finished_total{model="none",operation="segment",state="succeeded"} 1.0' in text
     assert 'reacquire_requests_rejected_total{code="job-not-found"} 1.0' in text
     assert "reacquire_queue_depth 0.0" in text
     assert "SECRET" not in text

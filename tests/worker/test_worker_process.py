@@ -92,7 +92,7 @@ def test_a_killed_workers_jobs_are_taken_over_and_end_once(start, store, blobs, 
     assert (record.attempts, record.token) == (2, 2)
     files = [p for p in (tmp_path / "blobs" / "jobs" / running).rglob("*") if p.is_file()]
     assert {p.parent.name for p in files} == {"2"}
-    assert store.totals() == {("segment", "succeeded"): 2}
+    assert store.totals() == {("segment", "succeeded", "none"): 2}
 
 
 def test_a_job_that_kills_every_worker_fails_in_the_end(start, store, submit):

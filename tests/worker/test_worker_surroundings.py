@@ -26,10 +26,11 @@ def test_metrics_tell_batches_waits_and_failures(store, blobs):
         ids.append(job_id)
     runner.handle(ids)
     text = generate_latest(metrics.registry).decode()
-    assert 'reacquire_batch_size_count{operation="segment"} 1.0' in text
-    assert 'reacquire_queue_wait_seconds_count{operation="segment"} 3.0' in text
-    assert 'reacquire_worker_failures_total{code="degenerate-image"} 1.0' in text
-    assert 'reacquire_worker_failures_total{code="overloaded"} 1.0' in text
+    assert 'reacquire_batch_size_count{model="none",operation="segment"} 1.0' in text
+    assert 'reacquire_queue_wait_seconds_count{model="none",operation="segment"} 3.0' in text
+    assert 'reacquire_worker_failures_total{code="degenerate-image",operation="segment"} 1.0' in text
+    assert 'reacquire_worker_failures_total{code="overloaded",operation="segment"} 1.0' in text
+    assert 'reacquire_batch_compute_seconds_count{device="cpu",model="none",operation="segment"} 1.0' in text
     assert 'reacquire_items_total{operation="segment",outcome="succeeded"} 1.0' in text
     assert "reacquire_out_of_memory_total 3.0" in text, "three jobs, then two of them, then the one"
 

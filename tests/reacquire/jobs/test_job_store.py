@@ -7,7 +7,7 @@ import pytest
 
 from reacquire.errors import JobError, OverloadedError
 from reacquire.jobs import OperationSpec, new_job_id
-from reacquire.jobs.record import Artifact, Claim, Failure
+from reacquire.jobs.record import Artifact, Claim, Failure, Model
 from reacquire.jobs.store import EXHAUSTED, Idempotency, JobStore, Plan, Progress, Reaped
 
 SPEC = OperationSpec(operation="segment")
@@ -178,12 +178,28 @@ def test_stale_messages_are_named_once_per_period(store):
     assert store.stale(60) == []
 
 
-def test_totals_count_ends_by_operation_and_failures_by_code(store):
-    store.succeed(claimed(store), [])
+def test_totals_and_failures_are_counted_by_operation_and_model(store):
+    model = Model("tiny-1.0.0", "f" * 64)
+    first = claimed(store)
+    store.set_batch([first], "b1", model)
+    store.succeed(first, [])
     store.fail(claimed(store), Failure("corrupt-pixels", ""))
     store.cancel(queued(store))
-    assert store.totals() == {("segment", s): 1 for s in ("succeeded", "failed", "cancelled")}
-    assert store.failures() == {"corrupt-pixels": 1}
+    assert store.totals() == {
+        ("segment", "succeeded", "tiny-1.0.0"): 1,
+        ("segment", "failed", "none"): 1,
+        ("segment", "cancelled", "none"): 1,
+    }
+    assert store.failures() == {("corrupt-pixels", "segment", "none"): 1}
+    assert store.get(first.id).model_sha256 == model.sha256
+
+
+def test_counts_of_an_older_version_are_carried_on(store):
+    store.client.hset(store.key("totals"), "segment failed", 2)
+    store.client.hset(store.key("failures"), "corrupt-pixels", 3)
+    store.fail(claimed(store), Failure("corrupt-pixels", ""))
+    assert store.totals() == {("segment", "failed", "none"): 3}
+    assert store.failures() == {("corrupt-pixels", "unknown", "none"): 3, ("corrupt-pixels", "segment", "none"): 1}
 
 
 def at_the_couriers(store: JobStore, stage="fetch", **kwargs) -> str:

@@ -116,7 +116,7 @@ def test_metric_names_share_a_prefix_and_have_no_ids_as_labels():
     assert len(names) == len(set(names)) > 15
     assert all(n.startswith(PREFIX) for n in names)
     assert {label for m in EVERY for label in m.labels} <= {
-        "method", "route", "status", "operation", "state", "code", "outcome", "model", "version", "stage",
+        "method", "route", "status", "operation", "state", "code", "outcome", "model", "version", "stage", "device",
     }  # fmt: skip
 
 

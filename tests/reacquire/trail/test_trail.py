@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from reacquire.trail import Event, Trail, chain, instance_mark, verify_file
-from reacquire.trail.chain import verify_folder
+from reacquire.trail import Event, Trail, chain, check_file, instance_mark, verify_folder
 
 JOB = "0123456789abcdef" * 2
 
@@ -25,8 +24,8 @@ def write(folder, count=5, **options):
 
 def test_an_untouched_trail_verifies(tmp_path):
     path = write(tmp_path / "trail")
-    _, ended, broken = verify_file(path)
-    assert (ended, broken) == (True, [])
+    found = check_file(path)
+    assert (found.end, found.broken) == ("close", ())
     assert path.stat().st_mode & 0o077 == 0
     assert (tmp_path / "trail").stat().st_mode & 0o077 == 0
 
@@ -48,8 +47,8 @@ def test_whatever_is_changed_shows(tmp_path_factory, at, how):
     else:
         lines[at], lines[at - 1] = lines[at - 1], lines[at]
     path.write_bytes(b"".join(lines))
-    _, ended, broken = verify_file(path, chain.GENESIS)
-    assert broken or not ended
+    found = check_file(path, chain.GENESIS)
+    assert found.broken or not found.end
 
 
 def test_a_cut_at_the_end_shows_as_a_file_that_was_not_ended(tmp_path):
@@ -57,31 +56,82 @@ def test_a_cut_at_the_end_shows_as_a_file_that_was_not_ended(tmp_path):
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
     assert [ended for _, ended, _ in verify_folder(tmp_path)] == [False]
     path.write_bytes(path.read_bytes()[:-10])
-    assert [broken[-1].reason for _, _, broken in verify_folder(tmp_path)] == ["not an event"]
+    assert [broken[-1].reason for _, _, broken in verify_folder(tmp_path)] == ["cut short"]
 
 
-def test_the_next_day_goes_on_where_the_last_one_ended(tmp_path, monkeypatch):
-    today = {"date": ""}
+class Clock(datetime):
+    """Noon of ``day``."""
 
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return datetime.fromisoformat(today["date"]).replace(hour=12, tzinfo=UTC)
+    day = ""
 
+    @classmethod
+    def now(cls, tz=None):
+        return datetime.fromisoformat(cls.day).replace(hour=12, tzinfo=UTC)
+
+
+END = Event(action="end", who="worker", job=JOB, outcome="succeeded")
+
+
+@pytest.fixture
+def days(monkeypatch):
+    """January of a year in which nobody waits; ``days(3)`` makes it the third."""
     monkeypatch.setattr(chain, "datetime", Clock)
+
+    def become(day):
+        Clock.day = f"2026-01-{day:02d}"
+
+    return become
+
+
+def on_days(trail, days, *numbers):
+    for number in numbers:
+        days(number)
+        trail.record(END)
+
+
+def broken_in(folder):
+    return {path.name[8:10]: [b.reason for b in broken] for path, _, broken in verify_folder(folder) if broken}
+
+
+def test_the_next_day_goes_on_where_the_last_one_ended(tmp_path, days):
     trail = Trail(tmp_path, "worker", retention_days=1)
-    for today["date"] in ("2026-01-01", "2026-01-02", "2026-01-03"):
-        trail.record(Event(action="end", who="worker", outcome="succeeded"))
+    on_days(trail, days, 1, 2, 3)
     trail.close()
     found = list(verify_folder(tmp_path))
     assert [p.name[:10] for p, _, _ in found] == ["2026-01-02", "2026-01-03"], "retention took the first day"
     assert all(ended and not broken for _, ended, broken in found)
-    first, second = (p for p, _, _ in found)
+    first = found[0][0]
     first.write_bytes(first.read_bytes().replace(b"succeeded", b"cancelled"))
-    assert [bool(broken) for _, _, broken in verify_folder(tmp_path)] == [True, False]
-    first.unlink()
-    assert not any(broken for _, _, broken in verify_folder(tmp_path)), "a removed day is retention's right"
-    assert second.exists()
+    assert set(broken_in(tmp_path)) == {"02"}
+
+
+@pytest.mark.parametrize(("gone", "shows_in"), [(1, {"02"}), (2, {"03"}), (3, {"02"})])
+def test_a_day_that_somebody_took_shows(tmp_path, days, gone, shows_in):
+    trail = Trail(tmp_path, "worker")
+    on_days(trail, days, 1, 2, 3)
+    trail.close()
+    next(tmp_path.glob(f"2026-01-0{gone}-*")).unlink()
+    assert set(broken_in(tmp_path)) == shows_in
+
+
+def test_retention_leaves_a_checkpoint_that_nobody_can_invent(tmp_path, days):
+    trail = Trail(tmp_path, "worker", retention_days=1)
+    on_days(trail, days, 1, 2, 3)
+    (path,) = tmp_path.glob("2026-01-03-*")
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert [json.loads(line)["action"] for line in lines] == ["prune", "end"]
+    path.write_bytes(lines[1])
+    assert "the file before this one is gone" in broken_in(tmp_path)["02"][0]
+
+
+def test_a_process_that_was_silent_for_longer_than_retention_goes_on_soundly(tmp_path, days):
+    quiet, busy = (Trail(tmp_path, name, retention_days=2) for name in ("service", "worker"))
+    on_days(quiet, days, 1)
+    on_days(busy, days, *range(1, 9))
+    assert not list(tmp_path.glob("2026-01-01-*")), "even the file that it holds open is gone"
+    on_days(quiet, days, 9)
+    assert [quiet.close(), busy.close()] == [None, None]
+    assert broken_in(tmp_path) == {}
 
 
 def test_threads_keep_lines_whole(tmp_path):
@@ -96,7 +146,8 @@ def test_threads_keep_lines_whole(tmp_path):
     [t.join() for t in threads]
     trail.close()
     (path,) = tmp_path.iterdir()
-    assert (len(path.read_bytes().splitlines()), verify_file(path)[1:]) == (101, (True, []))
+    found = check_file(path)
+    assert (len(path.read_bytes().splitlines()), found.end, found.broken) == (101, "close", ())
 
 
 @pytest.mark.parametrize("field", ["who", "job", "operation", "outcome", "model"])
