@@ -1,12 +1,17 @@
 """Access over HTTP: who is let in, who sees which job, and what stands on record afterwards."""
 
+import io
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+import pydicom
 import pytest
+from builders import make_mr
+from pydantic import SecretStr
 
 from reacquire.access.keys import add_key, new_key
-from reacquire.trail import verify_folder
+from reacquire.trail import instance_mark, verify_folder
 from service.settings import ServiceSettings
 
 SCOPES = {
@@ -127,6 +132,31 @@ def test_what_happened_is_on_record_and_names_nobody(client, keys, post, setting
     assert {e["job"] for e in events if "job" in e} == {job.rsplit("/", 1)[1]}
     assert "SECRET" not in path.read_text()
     assert [broken for _, _, broken in verify_folder(settings.trail_dir)] == [[]]
+
+
+def test_a_job_that_is_cancelled_while_it_waits_has_ended(client, keys, post, settings, pause):
+    pause()
+    job = post("ann", Prefer="respond-async").headers["Location"]
+    client.post(f"{job}/cancel", headers=bearer(keys, "ann"))
+    (path,) = settings.trail_dir.iterdir()
+    last = json.loads(path.read_text().splitlines()[-1])
+    assert (last["action"], last["outcome"], last["who"][:4]) == ("end", "cancelled", "key-")
+
+
+def test_instances_are_marked_under_the_sites_secret_alone(client, app, keys, post, settings):
+    post("ann", Prefer="respond-async")
+    secret = SecretStr("0b2f6c1e9d7a4835bd0f6a1c")
+    known = settings.model_copy(update={"trail_secret": secret})
+    app.state.context = replace(app.state.context, settings=known)
+    post("ann", Prefer="respond-async")
+    (path,) = settings.trail_dir.iterdir()
+    without, with_mark = (json.loads(line) for line in path.read_text().splitlines())
+    uid = str(pydicom.dcmread(io.BytesIO(make_mr()), stop_before_pixels=True).SOPInstanceUID)
+    assert ("instances" in without, with_mark["instances"]) == (
+        False,
+        [instance_mark(secret.get_secret_value().encode(), uid)],
+    )
+    assert uid not in path.read_text()
 
 
 @pytest.mark.parametrize(

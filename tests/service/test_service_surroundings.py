@@ -51,6 +51,45 @@ def test_settings_come_from_the_environment_and_mask_the_url(monkeypatch):
         ServiceSettings(no_such_setting=1)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("HOOK_TOKEN", "changeme"), ("HOOK_TOKEN", "<token>"), ("HOOK_TOKEN", "short"),
+     ("TRAIL_SECRET", "your-secret-here"), ("REDIS_URL", "redis://:change-me@redis/0"), ("REDIS_URL", "rediss://:PASSWORD@redis.example:6379/0")],
+)  # fmt: skip
+def test_a_placeholder_is_no_secret(monkeypatch, variable, value):
+    monkeypatch.setenv(f"REACQUIRE_{variable}", value)
+    with pytest.raises(ValidationError, match=r"placeholder|fewer than") as refused:
+        ServiceSettings()
+    assert value not in str(refused.value.errors(include_input=False, include_context=False))
+
+
+def test_a_random_secret_is_taken(monkeypatch):
+    monkeypatch.setenv("REACQUIRE_HOOK_TOKEN", "0b2f6c1e9d7a4835bd0f6a1c")
+    monkeypatch.setenv("REACQUIRE_REDIS_URL", "redis://:s3cr3tariat-77@redis/0")
+    assert ServiceSettings().hook_token.get_secret_value().startswith("0b2f")
+
+
+@pytest.mark.parametrize("path", ["/livez", "/v1/capabilities", "/nothing"])
+def test_every_answer_bears_the_headers_of_safety(client, path):
+    headers = client.get(path).headers
+    assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+    wanted = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+              "Cache-Control": "no-store", "Cross-Origin-Resource-Policy": "same-origin"}  # fmt: skip
+    assert {name: headers[name] for name in wanted} == wanted
+    assert "server" not in headers or "uvicorn" not in headers["server"]
+
+
+def test_the_documentation_page_may_load_its_own_scripts_only(client):
+    policy = client.get("/docs").headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'self' 'unsafe-inline';") and "http" not in policy
+
+
+def test_a_made_up_method_is_no_label(client):
+    client.request("JANEDOE", "/livez")
+    text = client.get("/metrics").text
+    assert 'method="other"' in text and "JANEDOE" not in text
+
+
 def test_live_needs_nothing(client):
     assert client.get("/livez").json()["status"] == "ok"
 

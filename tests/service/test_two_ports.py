@@ -1,16 +1,15 @@
 """Metrics and probes on a port of their own, in the real process; and what a slow client can hold."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from api_process import api
 
 from cli.serve import ServeOptions, own_port
 from examples.embedded import free_port
@@ -18,37 +17,6 @@ from service.app import create_app
 from service.settings import ServiceSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@contextmanager
-def api(redis_url, tmp_path, **more):
-    """An API process; its client. It must end with status 0 on SIGTERM."""
-    port = free_port()
-    told = {"REACQUIRE_PORT": port, "REACQUIRE_REDIS_URL": redis_url, "REACQUIRE_BLOB_URL": (tmp_path / "b").as_uri()}
-    environment = os.environ | {k: str(v) for k, v in (told | more).items()}
-    with (tmp_path / "api.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environment, stderr=log)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            _until_it_answers(client, process, tmp_path)
-            yield client
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _until_it_answers(client, process, tmp_path):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert process.poll() is None, (tmp_path / "api.log").read_text()
-        try:
-            client.get("/livez")
-            return
-        except httpx.TransportError:
-            time.sleep(0.05)
-    raise TimeoutError
 
 
 def test_numbers_are_on_their_own_port_alone(redis_url, tmp_path):
