@@ -8,10 +8,16 @@ TORCH_ARGS ?=
 TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
 INPUT ?=
 TARGET ?=
+# of make reproduce
+OUT ?= out/reproduce
+PRESET ?= two-core
+DATA ?=
+MASKS ?=
+WOMEN ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-pacs test-faults test-containers fuzz setup tools pacs-tools bench bench-gpu bench-service test-gpu \
-        fmt lint type check \
+.PHONY: demo test reproduce test-pacs test-faults test-containers fuzz setup tools pacs-tools bench bench-gpu bench-service \
+        test-gpu fmt lint type check \
         phantom-figures serve clean
 
 setup: $(READY)
@@ -28,6 +34,11 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	@$(BIN)/python -m examples.demo $(if $(INPUT),--input "$(INPUT)") $(if $(TARGET),--target '$(TARGET)')
+
+# cohort (or DATA=download MASKS=segmentations), ingest, split, train, pack, augment, downstream, report; goes on after a kill
+reproduce: $(READY)
+	@$(BIN)/reacquire-train reproduce $(OUT) --preset $(PRESET) $(if $(DATA),--data "$(DATA)") \
+	  $(if $(MASKS),--masks "$(MASKS)") $(if $(WOMEN),--women $(WOMEN))
 
 test: $(READY) tools check
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered

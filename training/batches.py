@@ -101,6 +101,11 @@ class Batches:
             target if clean is None else self._images(clean, targets, flip),
         )
 
+    def slices(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """(images (B, 1, S, S), labels (B, S, S)) of these rows, as they are drawn but for the mirroring."""
+        flip = np.zeros(len(indices), bool)
+        return self._images(self.cache.images, indices, flip), self._labels(indices, flip)
+
     def _conditions(self, indices: list[int]) -> Condition:
         return Condition.stack([self.encoding.encode(self.cache.rows[i].iap) for i in indices])
 

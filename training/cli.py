@@ -16,7 +16,8 @@ from reacquire.jobs.spec import Options, SamplerName
 from reacquire.phantom.cohort import MANIFEST, write_cohort
 from training.cache import build_cache, open_cache
 from training.config import PRESETS, ModelName, PrecisionName, PresetName, TrainConfig, TrainError
-from training.data_commands import augment, fail, ingest, split
+from training.data_commands import augment, cached, fail, ingest, split
+from training.downstream.command import downstream
 from training.evaluation import SECTIONS, Inputs, import_answers, metrics_of, volumes
 from training.evaluation import evaluate as evaluate_bundle
 from training.hardware import Accelerator, launch, placed
@@ -25,6 +26,7 @@ from training.pack import DIRECT, PAPER, Card, pack_bundle
 from training.progress import counted, tracked
 from training.progress import steps as steps_bar
 from training.record import read_record
+from training.reproduce import reproduce_command
 from training.runs import run_training, training_rows, with_overrides
 from training.tracking import TrackerName
 
@@ -66,6 +68,8 @@ def cohort(
 app.command()(ingest)
 app.command()(split)
 app.command()(augment)
+app.command()(downstream)
+app.command("reproduce")(reproduce_command)
 
 
 @app.command()
@@ -126,9 +130,8 @@ def _train(
     fabric = launch(config.precision, accelerator)
     folder, main = cohort / "cache", fabric.is_global_zero
     with fabric.rank_zero_first():
-        if not (folder / "index.json").exists():  # an ingested manifest comes without one
-            build_cache(cohort, folder, Preprocessing(), progress=lambda items: tracked(items, "cache"))
-    config = config.sized(len(training_rows(config, open_cache(folder))))
+        cache = cached(cohort)
+    config = config.sized(len(training_rows(config, cache)))
     with steps_bar(config.steps, f"{config.model} ({config.preset})") if main else nullcontext(_silent) as report:
         weights = run_training(
             folder, run, config, resume=resume, report=report, init=init, fabric=fabric, trackers=trackers

@@ -9,14 +9,17 @@ from pydantic import ValidationError
 
 from reacquire.bundles.store import BundleInfo
 from reacquire.engine import load_pipeline
+from reacquire.imaging import Preprocessing
 from reacquire.jobs.spec import Options
 from training.augment import AugmentError
 from training.augment import Request as AugmentRequest
 from training.augment import augment as augment_data
 from training.augment.makers import Local, Maker
 from training.augment.plan import FORMATS
+from training.cache import SliceCache, build_cache, open_cache
 from training.ingest import IngestError, Request
 from training.ingest import ingest as ingest_data
+from training.ingest.manifest import disk_error
 from training.progress import counted, tracked
 from training.split import MODES, split_manifest
 
@@ -115,6 +118,24 @@ def augment(
     typer.echo(f"{summary.made} slices made, {summary.found} were there, {summary.slices} in all")
     for code, count in sorted(summary.refused.items()):
         typer.echo(f"{count} could not be made: {code} (ledger.jsonl says which)", err=True)
+
+
+def cached(cohort: Path) -> SliceCache:
+    """The cohort's cache, built first where an ingested manifest comes without one.
+
+    Raises
+    ------
+    IngestError
+        When there is no manifest, or it is not split, or the disk is full.
+    """
+    try:
+        if not (cohort / "cache" / "index.json").exists():
+            build_cache(cohort, cohort / "cache", Preprocessing(), progress=lambda items: tracked(items, "cache"))
+        return open_cache(cohort / "cache")
+    except (ValueError, FileNotFoundError) as error:
+        raise IngestError(f"{cohort} cannot be used: {error}") from error
+    except OSError as error:
+        raise disk_error(error, cohort / "cache") from error
 
 
 def fail(error: Exception) -> NoReturn:

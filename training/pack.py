@@ -64,6 +64,10 @@ def pack_bundle(
     records = {name: read_record(runs[name]) for name in MODELS}
     _check_agreement(records)
     training_data = _training_data(card, records)
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists and a bundle is never altered; name a new folder")
+    whole, folder = folder, folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(folder, ignore_errors=True)  # of a packing that was killed
     folder.mkdir(parents=True)
     for sub in ("configs", "models", "docs"):
         (folder / sub).mkdir()
@@ -91,6 +95,7 @@ def pack_bundle(
         }
     )
     _write_json(folder / MANIFEST_NAME, manifest.model_dump())
+    folder.rename(whole)
     return manifest
 
 

@@ -1,6 +1,7 @@
 """A cache of random slices: what training needs to run, without simulating anyone."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,17 +29,18 @@ GE = {
 }
 
 
-def write_fake_cache(folder: Path, *, women: int = 8, size: int = 32, val: bool = False) -> SliceCache:
+def write_fake_cache(
+    folder: Path, *, women: int = 8, size: int = 32, val: bool = False, splits: Sequence[str] | None = None
+) -> SliceCache:
     """Two slices per woman of one position, Siemens and GE; GE is the brighter one.
 
-    Half of the women train; the others are for tests, or with ``val`` all but the last for validation.
+    Half of the women train; the others are for tests, or with ``val`` all but the last for validation; unless
+    ``splits`` says for each what she is for.
     """
+    halves = ["train" if w < women // 2 else "val" if val and w < women - 1 else "test" for w in range(women)]
+    splits = splits or halves
     rng = np.random.default_rng(0)
-    rows = [
-        Row(2 * w + i, w, "train" if w < women // 2 else "val" if val and w < women - 1 else "test", f"{w}-0", iap)
-        for w in range(women)
-        for i, iap in enumerate((SIEMENS, GE))
-    ]
+    rows = [Row(2 * w + i, w, splits[w], f"{w}-0", iap) for w in range(women) for i, iap in enumerate((SIEMENS, GE))]
     anatomy = rng.random((women, size, size))
     clean = np.stack([anatomy[row.woman] * (1 + row.index % 2) for row in rows])
     folder.mkdir(parents=True)

@@ -179,6 +179,8 @@ def test_a_killed_run_loses_no_slice_and_makes_none_twice(
     assert len(made) == 2 * SLICES - finished
     found = entries(folder)
     assert len({entry["key"] for entry in found}) == len(found) == 2 * SLICES
+    digests = [{entry["key"]: entry["pixels_sha256"] for entry in entries(root)} for root in (folder, copies)]
+    assert digests[0] == digests[1], "equal to the run that nobody killed"
     if kind == "dicom":
         assert all(path.read_bytes() == data for path, data in before.items())
         for entry in found:  # equal to the run that nobody killed

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from training.augment.plan import AugmentError
 from training.ingest.manifest import replace_file
 
-LEDGER, PINS = "ledger.jsonl", "augment.json"
+LEDGER = "ledger.jsonl"
 
 
 class Ledger:
@@ -35,25 +34,3 @@ class Ledger:
             file.write(json.dumps(dict(entry), sort_keys=True) + "\n")
             file.flush()
             os.fsync(file.fileno())
-
-
-def open_folder(folder: Path, pins: Mapping[str, Any], *, resume: bool) -> None:
-    """Begin in an empty folder, or go on with the same plan.
-
-    Raises
-    ------
-    AugmentError
-        For a folder that holds anything else: nothing is ever overwritten.
-    """
-    path = folder / PINS
-    if path.exists():
-        if not resume:
-            raise AugmentError(f"{folder} holds an augmentation; go on with --resume or name a new folder")
-        if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(dict(pins))):
-            raise AugmentError(
-                f"{path} was begun with other data, weights or options; repeat those or name a new folder"
-            )
-        return
-    if folder.exists() and any(folder.iterdir()):
-        raise AugmentError(f"{folder} is not empty and nothing is overwritten; name a new folder")
-    replace_file(path, (json.dumps(dict(pins), indent=1, sort_keys=True) + "\n").encode())

@@ -106,9 +106,13 @@ def make_plan(request: Request, bundle: BundleInfo) -> Plan:
     for uid in sorted({line["series_uid"] for line in lines}):
         own = [line for line in lines if line["series_uid"] == uid]
         vendor = _vendor(request.vendor, str(own[0]["iap"].get("Manufacturer", "")))
-        pool = pools.setdefault(vendor, _pool(manifest, vendor, bundle)) if vendor not in pools else pools[vendor]
+        pool = (
+            pools.setdefault(vendor, training_targets(manifest, vendor, bundle))
+            if vendor not in pools
+            else pools[vendor]
+        )
         for copy in range(request.copies):
-            target = pool.draw(_uniform(request.seed, uid, copy))
+            target = pool.draw(uniform(request.seed, uid, copy))
             name = f"{own[0]['patient_id']}-{hashlib.sha256(uid.encode()).hexdigest()[:6]}-c{copy}"
             items += [
                 Item(_key(line, target, options, copy, bundle), line, name, copy, target, options)
@@ -134,8 +138,14 @@ def _vendor(wanted: str, own: str) -> str:
     return wanted
 
 
-def _pool(manifest: Path, vendor: str, bundle: BundleInfo) -> TargetPool:
-    """Complete protocols of the training patients that the bundle has seen."""
+def training_targets(manifest: Path, vendor: str, bundle: BundleInfo) -> TargetPool:
+    """Complete protocols of the training patients (of ``vendor``, "" for any) that the bundle has seen.
+
+    Raises
+    ------
+    AugmentError
+        When there is none.
+    """
     where: dict[str, Value] = {"Manufacturer": vendor} if vendor else {}
     keywords = set(load_vocabulary().keywords)
     try:
@@ -150,7 +160,7 @@ def _pool(manifest: Path, vendor: str, bundle: BundleInfo) -> TargetPool:
         ) from error
 
 
-def _uniform(seed: int, uid: str, copy: int) -> float:
+def uniform(seed: int, uid: str, copy: int) -> float:
     """A number in [0, 1) that belongs to this series and copy, whatever else is planned."""
     digest = int.from_bytes(hashlib.sha256(uid.encode()).digest()[:8], "big")
     return float(np.random.default_rng([seed, digest, copy]).random())

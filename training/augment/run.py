@@ -11,13 +11,15 @@ import numpy as np
 from reacquire.bundles.store import BundleInfo, open_bundle
 from reacquire.dicom import read_slice
 from reacquire.errors import BundleError
-from training.augment.ledger import Ledger, open_folder
+from training.augment.ledger import Ledger
 from training.augment.makers import Made, Maker
 from training.augment.outputs import Output, output_of
 from training.augment.plan import AugmentError, Item, Request, make_plan, series_of
 from training.ingest.manifest import disk_error
+from training.pins import PinError, open_pinned
 
 Report = Callable[[int, int], None]
+PINS = "augment.json"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,10 @@ def augment(
     except (BundleError, OSError) as error:
         raise AugmentError(f"{request.bundle} is no sound bundle ({error})") from error
     plan = make_plan(request, bundle)
-    open_folder(request.folder, plan.pins, resume=resume)
+    try:
+        open_pinned(request.folder / PINS, plan.pins, what="an augmentation", resume=resume)
+    except PinError as error:
+        raise AugmentError(str(error)) from error
     ledger, output = Ledger(request.folder), output_of(request.kind, request.folder, request.dataset, bundle)
     done = ledger.read()
     found = len(done)
