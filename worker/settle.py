@@ -1,6 +1,7 @@
 """The last step of a job on the networks: from their raw answer to artifacts, and to one of the ``Endings``.
 
-Artifacts are written under the token of the claim before the commit.
+Artifacts are written under the token of the claim before the commit. A worker that is killed between the two leaves
+files behind; the next run deletes them.
 """
 
 import json
@@ -59,6 +60,7 @@ class Settler:
             log.error("job failed unexpectedly", job=claim.id, error=describe(error))
             self.endings.fail(claim, Failure("internal-error", "the result could not be written"), operation)
             return
+        self.blobs.drop_earlier_runs(claim)
         artifacts = self.blobs.put_artifacts(claim, {**outcome.artifacts, DOCUMENT: document})
         self.metrics.finish.labels(operation).observe(time.monotonic() - started)
         if delivers:

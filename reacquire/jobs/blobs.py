@@ -88,6 +88,11 @@ class BlobStore:
         """Delete the files of one run of a job."""
         self._drop(self._run(claim))
 
+    def drop_earlier_runs(self, claim: Claim) -> None:
+        """Delete the files of runs that came to nothing before this one, and could not clean up when they died."""
+        for token in range(1, claim.token):
+            self.drop_run(Claim(claim.id, token))
+
     def drop_job(self, job_id: str) -> None:
         """Delete every byte of a job."""
         self._drop(f"jobs/{job_id}")

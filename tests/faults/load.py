@@ -28,8 +28,21 @@ class Tally:
         return sum(self.ends.values())
 
 
+@dataclass(frozen=True)
+class Pace:
+    """When a job comes: ``burst`` of them at once every ``period_s``, so that the queue fills and empties."""
+
+    started: float
+    burst: int
+    period_s: float
+
+    def wait_for(self, number: int) -> None:
+        """Sleep until the turn of job ``number``."""
+        time.sleep(max(0.0, self.started + number // self.burst * self.period_s - time.monotonic()))
+
+
 def run_clients(
-    url: str, files: Sequence[bytes], count: int, tally: Tally, *, threads: int = 12
+    url: str, files: Sequence[bytes], count: int, tally: Tally, *, pace: Pace, threads: int
 ) -> list[threading.Thread]:
     """Start ``threads`` clients that share ``count`` jobs."""
     numbers = iter(range(count))
@@ -42,6 +55,7 @@ def run_clients(
                     number = next(numbers, None)
                 if number is None:
                     return
+                pace.wait_for(number)
                 _one(client, files[number % len(files)], number, tally)
 
     started = [threading.Thread(target=work, daemon=True) for _ in range(threads)]
@@ -96,7 +110,7 @@ def _follow(client: httpx.Client, job: str) -> str:
                 return str(answer.json()["status"])
         except httpx.HTTPError:
             pass
-        time.sleep(0.4)
+        time.sleep(0.8)
 
 
 def _right(client: httpx.Client, job: str, data: bytes, number: int) -> bool:

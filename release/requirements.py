@@ -1,14 +1,14 @@
-"""``python requirements.py pyproject.toml EXTRA...``: what the extras need, one requirement per line.
+"""Which packages an image or an installation needs: read from pyproject.toml, so that there is no second list.
 
-The images install dependencies before any source is there, so pip can't be asked for ``.[extra]``; this reads the same
-table instead of keeping a second list. References of one extra to another (``reacquire[codecs]``) are followed.
+References of one extra to another (``reacquire[codecs]``) are followed.
 """
 
 import re
-import sys
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def requirements(pyproject: str, extras: Sequence[str]) -> list[str]:
@@ -33,6 +33,12 @@ def requirements(pyproject: str, extras: Sequence[str]) -> list[str]:
     return sorted(found)
 
 
-if __name__ == "__main__":
-    text = Path(sys.argv[1]).read_text(encoding="utf-8")
-    sys.stdout.write("\n".join(requirements(text, sys.argv[2:])) + "\n")
+def normalised(name: str) -> str:
+    """A package's name as indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins(text: str) -> dict[str, str]:
+    """Name -> version of every ``name==version`` at the beginning of a line; extras in brackets are left out."""
+    found = re.findall(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==([^\s;\\]+)", text, flags=re.MULTILINE)
+    return {normalised(name): version for name, version in found}
