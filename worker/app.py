@@ -10,8 +10,10 @@ import os
 import signal
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -134,11 +136,7 @@ def serve(
         elsewhere=lambda wanted: any(wanted.sha256 in w.offers for n, w in presence.alive().items() if n != name),
     )
 
-    def measure() -> None:
-        _measure(metrics, warmer, bundle)
-        witness.flush()
-        metrics.unwritten.set(witness.waiting)
-
+    measure = partial(_measure, metrics, witness, warmer, bundle)
     pulse = Pulse(
         settings,
         WorkerInfo(name, device, bundle, __version__),
@@ -151,22 +149,29 @@ def serve(
         ready=lambda: warmer is None or warmer.ready,
         report=lambda: warmer.report() if warmer else {},
     )
-    _measure(metrics, warmer, bundle)
+    measure()
     if settings.metrics_port is not None:
         metrics.serve(settings.metrics_host, settings.metrics_port)
+    with closing(tracing), closing(witness), _following(warmer):
+        return _consume(build_app(settings, runner), pulse, leases, name)
+
+
+@contextmanager
+def _following(warmer: Warmer | None) -> Iterator[None]:
+    """The warmer at work, if there is one."""
     if warmer is not None:
         warmer.start()
     try:
-        return _consume(build_app(settings, runner), pulse, leases, name)
+        yield
     finally:
         if warmer is not None:
             warmer.stop()
-        witness.close()
-        tracing.close()
 
 
-def _measure(metrics: WorkerMetrics, warmer: Warmer | None, bundle: str) -> None:
-    """Bring the gauges up to date."""
+def _measure(metrics: WorkerMetrics, witness: EndWitness, warmer: Warmer | None, bundle: str) -> None:
+    """Write what the trail still waits for, and bring the gauges up to date."""
+    witness.flush()
+    metrics.unwritten.set(witness.waiting)
     metrics.gpu_memory.set(memory.device_bytes())
     loaded = [label.replace("@", "-") for label in warmer.shelf.warm.values()] if warmer else [bundle]
     active = warmer.active.label.replace("@", "-") if warmer and warmer.active else bundle

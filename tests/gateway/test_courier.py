@@ -428,7 +428,7 @@ def test_an_outage_of_redis_leaves_no_files_behind(intake, store, monkeypatch):
     def unreachable(*_, **__):
         raise redis.ConnectionError("down")
 
-    monkeypatch.setattr(store.client, "ping", unreachable)
+    monkeypatch.setattr(store.client, "pipeline", unreachable)
     monkeypatch.setattr(type(intake.blobs), "put_inputs", lambda *_: pytest.fail("written in vain"))
     with pytest.raises(redis.ConnectionError):
         intake.files(SPEC, FILES)

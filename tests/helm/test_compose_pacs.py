@@ -32,7 +32,7 @@ def test_variables_make_valid_settings(name: str, monkeypatch: pytest.MonkeyPatc
     for variable, value in variables(name).items():
         if variable.startswith("REACQUIRE_"):
             assert variable.removeprefix("REACQUIRE_").lower() in OURS[name].model_fields, variable
-            monkeypatch.setenv(variable, re.sub(r"\$\{\w+:\?[^}]*\}", "a-token-of-this-test", value))
+            monkeypatch.setenv(variable, re.sub(r"\$\{\w+:\?[^}]*\}", "4b1d0c5e9a7f", value))
     assert OURS[name]().pacs_config == Path("/etc/reacquire/pacs.yaml")
 
 

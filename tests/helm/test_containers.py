@@ -217,7 +217,7 @@ def test_monitoring_is_an_option_and_calls_nobody() -> None:
     ports = {
         job["job_name"]: job.get("static_configs", job.get("dns_sd_configs"))[0] for job in scraped["scrape_configs"]
     }
-    assert ports["api"]["targets"] == ["api:8000"]
+    assert ports["api"]["targets"] == ["api:9100"]
     assert str(ports["worker"]["port"]) == process("worker")["environment"]["REACQUIRE_METRICS_PORT"]
 
 
