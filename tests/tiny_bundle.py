@@ -69,8 +69,11 @@ def tiny_run(folder: Path, model: str, method: str = "direct", *, unseen: dict |
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = _build(config)
-        for weight in network.parameters():  # the zero-initialised output would make every edit the identity
-            torch.nn.init.normal_(weight, std=0.05) if weight.ndim > 1 else None
+        # The zero-initialised output would make every edit the identity, and weak linear layers would hardly see the
+        # parameters that an edit is asked for.
+        for weight in network.parameters():
+            if weight.ndim > 1:
+                torch.nn.init.normal_(weight, std=0.05 if weight.ndim > 2 else 0.15)
     folder.mkdir(parents=True)
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "weights.safetensors")
     seen = {
