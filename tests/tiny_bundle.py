@@ -30,15 +30,16 @@ MODELS = ("editor", "predictor", "segmenter")
 METHODS = {
     "direct": {"method": "direct"},
     "sdedit": {"method": "sdedit", "schedule": "paper_cosine", "timesteps": 1000, "start": 49},
+    "inversion": {"method": "inversion", "schedule": "paper_cosine", "timesteps": 1000, "start": 400, "kind": "ddim"},
 }
-DEFAULTS = {"direct": DIRECT, "sdedit": {**PAPER, "steps": 2}}
+DEFAULTS = {"direct": DIRECT, "sdedit": {**PAPER, "steps": 2}, "inversion": {"steps": 2, "guidance_scale": 1.0}}
 
 
 def tiny_configs(method: str) -> dict:
     """Configurations of the three networks, as small as their architecture goes."""
-    width = sum(DENOISERS["paper"].parameter_widths if method == "sdedit" else EDITORS["default"].parameter_widths)
+    width = sum(EDITORS["default"].parameter_widths if method == "direct" else DENOISERS["paper"].parameter_widths)
     return {
-        "editor": _tiny_denoiser() if method == "sdedit" else _tiny_editor(),
+        "editor": _tiny_editor() if method == "direct" else _tiny_denoiser(),
         "predictor": PredictorConfig(outputs=width, channels=(8, 8, 8, 8)),
         "segmenter": SegmenterConfig(channels=(4, 8, 16)),
     }
@@ -65,7 +66,7 @@ def _build(config) -> nn.Module:
 def tiny_run(folder: Path, model: str, method: str = "direct", *, unseen: dict | None = None, **facts) -> Path:
     """A run folder with random weights and the record of a run that saw everything but ``unseen``."""
     config = tiny_configs(method)[model]
-    encoding = Encoding(load_vocabulary(), "paper" if method == "sdedit" else "default")
+    encoding = Encoding(load_vocabulary(), "default" if method == "direct" else "paper")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = _build(config)

@@ -42,6 +42,7 @@ def cohort(
     protocols: Annotated[int, typer.Option(min=1, help="protocols per slice")] = 3,
     seed: int = 0,
     truth: Annotated[bool, typer.Option(help="write noiseless images beside (needed by evaluate)")] = True,
+    size: Annotated[int, typer.Option(min=32, help="edge of the cached slices, pixels")] = 224,
     mode: Annotated[str, typer.Option(help="joint, free, mixed or interventions (docs/phantom.md)")] = "interventions",
     workers: Annotated[int, typer.Option(min=1, help="processes")] = 2,
 ) -> None:
@@ -62,7 +63,7 @@ def cohort(
                 workers=workers,
                 progress=report,
             )
-    build_cache(folder, folder / "cache", Preprocessing(), progress=lambda items: tracked(items, "cache"))
+    build_cache(folder, folder / "cache", Preprocessing(size=size), progress=lambda items: tracked(items, "cache"))
 
 
 app.command()(ingest)

@@ -1,6 +1,7 @@
 """What a training run is: one frozen record, its presets, and its JSON beside the weights.
 
-``paper`` repeats section 3.1 of the paper (its "Adam" builds AdamW in the authors' code, so AdamW it is); ``default``
+``paper`` repeats section 3.1 of the paper (its "Adam" builds AdamW in the authors' code, so AdamW it is);
+``paper-two-core`` is its editor in small, for slices of 64 pixels (docs/reports/paper-method.md); ``default``
 is ours (docs/reports/phantom-v1.md says how the shipped weights were made); ``two-core`` is the same with
 fewer steps, for two cores and sixty women; ``smoke`` ends in minutes, to try the commands out.
 """
@@ -10,7 +11,8 @@ from math import cos, pi
 from typing import Any, Literal
 
 ModelName = Literal["predictor", "editor", "segmenter"]
-PresetName = Literal["paper", "default", "two-core", "smoke"]
+PresetName = Literal["paper", "paper-two-core", "default", "two-core", "smoke"]
+NetworkName = Literal["paper", "paper-small", "default"]
 PrecisionName = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -39,12 +41,13 @@ class TrainConfig:
     Each batch is computed in ``accumulate`` parts by each process. Every ``validate_every`` steps (each epoch of a run
     that is counted in epochs) the loss of at most ``validation_slices`` is taken; with ``patience`` the run ends when
     so many such losses in a row were no better than the best, and keeps the weights of the best. ``compiler`` is a
-    backend of ``torch.compile`` ("inductor").
+    backend of ``torch.compile`` ("inductor"). ``used_levels`` is the share of a denoiser's timesteps that are drawn
+    from those that an edit runs through; the paper's are uniform (0).
     """
 
     model: ModelName
     preset: PresetName
-    network: Literal["paper", "default"]
+    network: NetworkName
     phases: tuple[Phase, ...]
     epochs: int | None = None
     weight_decay: float = 0.0
@@ -58,6 +61,7 @@ class TrainConfig:
     validation_slices: int | None = None
     patience: int | None = None
     compiler: str | None = None
+    used_levels: float = 0.0
     seed: int = 0
     checkpoint_every: int = 200
 
@@ -118,6 +122,17 @@ PRESETS: dict[tuple[ModelName, PresetName], TrainConfig] = {
             weight_decay=1e-3,
             condition_dropout=0.15,
             **_PAPER,
+        ),
+        # a few thousand slices and minutes of CPU: a higher rate, averaged weights, and mostly the levels in use
+        TrainConfig(
+            "editor",
+            "paper-two-core",
+            "paper-small",
+            (Phase(4000, 8, 1e-3),),
+            weight_decay=1e-3,
+            condition_dropout=0.15,
+            ema=0.998,
+            used_levels=0.8,
         ),
         # paper, 3.1.2: batch 256, 2e-3, weight decay 1e-3, early stopping; the authors' code waits for 25 epochs. Ours:
         # at most 100 epochs, and the best weights are restored, which their code forgets (docs/paper.md row 20)

@@ -32,14 +32,23 @@ RAYLEIGH_MEAN = (pi / 2) ** 0.5
 
 @dataclass(frozen=True)
 class PaperDenoising:
-    """Equation 1 of the paper: noise prediction at a uniform timestep, the whole condition dropped at once."""
+    """Equation 1 of the paper: noise prediction at a uniform timestep, the whole condition dropped at once.
+
+    A share ``used_levels`` of the timesteps is drawn below ``used`` instead. The best prediction at each timestep stays
+    what it was; it is only learned sooner where an edit needs it.
+    """
 
     schedule: NoiseSchedule
     dropout: float
+    used_levels: float = 0.0
+    used: int = 50
 
     def __call__(self, network: nn.Module, batch: Batch, draws: Sequence[Generator]) -> Tensor:
         x0 = batch.target
         t = torch.cat([torch.randint(self.schedule.timesteps, (1,), generator=g, device=g.device) for g in draws])
+        if self.used_levels > 0:
+            low = torch.cat([torch.rand(1, generator=g, device=g.device) for g in draws]) < self.used_levels
+            t = torch.where(low, t % self.used, t)
         z = torch.stack([torch.randn(x0.shape[1:], generator=g, device=g.device) for g in draws]).to(x0)
         condition = drop(batch.condition, self.dropout, draws, "whole")
         return mse_loss(network(self.schedule.q_sample(x0, t.cpu(), z), t.to(x0.device), condition), z)

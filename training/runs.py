@@ -53,15 +53,15 @@ VALIDATION_BATCH = 32  # slices at once; the mean does not depend on it
 
 def encoding_of(config: TrainConfig) -> Encoding:
     """The layout that a run's network takes."""
-    return Encoding(load_vocabulary(), config.network)
+    return Encoding(load_vocabulary(), "default" if config.network == "default" else "paper")
 
 
 def build_network(config: TrainConfig) -> tuple[nn.Module, dict[str, Any]]:
     """(fresh network with weights drawn from the run's seed, its configuration as a plain dict)."""
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        if config.model == "editor" and config.network == "paper":
-            return build_denoiser(DENOISERS["paper"]), DENOISERS["paper"].to_dict()
+        if config.model == "editor" and config.network in DENOISERS:
+            return build_denoiser(DENOISERS[config.network]), DENOISERS[config.network].to_dict()
         if config.model == "editor":
             return build_editor(EDITORS[config.network]), EDITORS[config.network].to_dict()
         if config.model == "predictor":
@@ -77,8 +77,8 @@ def objective_of(config: TrainConfig, cache: SliceCache) -> Objective:
     if config.model == "predictor":
         cap = CLASS_WEIGHT_CAP if config.network == "default" else None
         return Prediction(encoding, class_weights(cache.split("train"), encoding, cap=cap))
-    if config.network == "paper":
-        return PaperDenoising(NoiseSchedule.paper_cosine(), config.condition_dropout)
+    if config.network in DENOISERS:
+        return PaperDenoising(NoiseSchedule.paper_cosine(), config.condition_dropout, config.used_levels)
     return DirectEditing(config.condition_dropout)
 
 
@@ -226,7 +226,7 @@ def _record(
 
 
 def _method(config: TrainConfig) -> dict[str, Any]:
-    if config.network != "paper":
+    if config.network not in DENOISERS:
         return {"method": "direct"}
     schedule = NoiseSchedule.paper_cosine()
     return {

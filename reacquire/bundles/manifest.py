@@ -42,7 +42,8 @@ class PreprocessingPin(Strict):
 class SdeditSetup(Strict):
     """A bundle whose network is the paper's denoiser, run as Algorithm 1 on the paper's schedule.
 
-    ``start`` is the first timestep of the reverse process.
+    ``start`` is the first timestep of the reverse process, ``negative`` what guidance leads away from: nothing said, as
+    in the paper, or the source's own parameters.
     """
 
     method: Literal["sdedit"]
@@ -53,11 +54,33 @@ class SdeditSetup(Strict):
     start: Annotated[int, Field(ge=1)]
     steps: Annotated[int, Field(ge=1)]
     guidance_scale: Annotated[float, Field(ge=0)]
+    negative: Literal["null", "source"] = "null"
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if not self.steps <= self.start + 1 <= self.timesteps:
             raise ValueError("start must lie in the schedule and leave room for the steps")
+        return self
+
+
+class InversionSetup(Strict):
+    """A bundle whose network is the paper's denoiser, run as an inversion under the source's own parameters.
+
+    ``start`` is the timestep up to which a slice is encoded.
+    """
+
+    method: Literal["inversion"]
+    kind: Literal["ddim", "edit-friendly"]
+    schedule: Literal["paper_cosine"]
+    timesteps: Literal[1000]
+    start: Annotated[int, Field(ge=1, lt=1000)]
+    steps: Annotated[int, Field(ge=1)]
+    guidance_scale: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.steps > self.start + 1:
+            raise ValueError("start must leave room for the steps")
         return self
 
 
@@ -68,7 +91,7 @@ class DirectSetup(Strict):
     noise: bool
 
 
-EditorSetup = SdeditSetup | DirectSetup
+EditorSetup = SdeditSetup | InversionSetup | DirectSetup
 
 
 class NetworkEntry(Strict):

@@ -4,8 +4,9 @@ Knows no network, no DICOM and no bundle; a denoiser enters as a plain callable.
 """
 
 from reacquire.diffusion.guidance import combine
+from reacquire.diffusion.inversion import NoiseMaps, invert, noise_maps
 from reacquire.diffusion.limiters import Clamp, Limiter, NoLimit, PercentileRescale
-from reacquire.diffusion.loop import Denoise, OnStep, edit, run
+from reacquire.diffusion.loop import Denoise, OnStep, edit, iterate, run
 from reacquire.diffusion.noise import ItemNoise, Seed, SliceSeed, derive_seed
 from reacquire.diffusion.paper import paper_edit, paper_step, paper_tables
 from reacquire.diffusion.parameterisation import (
@@ -29,6 +30,7 @@ __all__ = [
     "Level",
     "Limiter",
     "NoLimit",
+    "NoiseMaps",
     "NoiseSchedule",
     "OnStep",
     "Parameterisation",
@@ -42,7 +44,10 @@ __all__ = [
     "combine",
     "derive_seed",
     "edit",
+    "invert",
+    "iterate",
     "lambda_uniform",
+    "noise_maps",
     "paper_edit",
     "paper_step",
     "paper_tables",

@@ -1,17 +1,19 @@
 """Makes counterfactuals of normalised slices with whichever method the bundle's network was trained for."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor, nn
 
-from reacquire.bundles.manifest import DirectSetup, EditorSetup
+from reacquire.bundles.manifest import DirectSetup, EditorSetup, InversionSetup
 from reacquire.diffusion import OnStep, Seed
 from reacquire.engine.direct import Direct
+from reacquire.engine.inversion import Inversion
 from reacquire.engine.method import Method, Settings
 from reacquire.engine.samples import passes
 from reacquire.engine.sdedit import Sdedit
+from reacquire.errors import InputError, PixelError
 from reacquire.iap import Encoding, Record
 from reacquire.jobs.spec import Options
 from reacquire.networks import Condition, Denoiser, fold_cross_attention
@@ -30,7 +32,7 @@ class Editor:
         if isinstance(self.setup, DirectSetup):
             return Direct(self.network, self.setup)
         network = fold_cross_attention(self.network) if isinstance(self.network, Denoiser) else self.network
-        return Sdedit(network, self.setup)
+        return Inversion(network, self.setup) if isinstance(self.setup, InversionSetup) else Sdedit(network, self.setup)
 
     def check(self, options: Options) -> None:
         """Refuse what this bundle's method cannot do.
@@ -71,7 +73,15 @@ class Editor:
         Returns
         -------
         (B, 1, S, S); rows that left are NaN
+
+        Raises
+        ------
+        InputError
+            When the source is no batch of single-channel slices, or the others do not have its length.
+        PixelError
+            ``degenerate-image`` when a pixel of the source is not finite.
         """
+        _check_batch(source, targets, seeds, source if sources is None else sources)
         source_iap = self._condition([{}] * len(source) if sources is None else sources, source)
         return self.method.edit(source, source_iap, self._condition(targets, source), seeds, settings, on_step)
 
@@ -80,3 +90,12 @@ class Editor:
 
     def _encodable(self, record: Record) -> Record:
         return {k: v for k, v in record.items() if k in self.encoding.slices}
+
+
+def _check_batch(source: Tensor, *others: Sized) -> None:
+    if source.ndim != 4 or source.shape[1] != 1 or len(source) == 0:
+        raise InputError("an edit takes a batch of slices with one channel each")
+    if any(len(other) != len(source) for other in others):
+        raise InputError(f"targets, seeds and sources must be as many as the slices: {len(source)}")
+    if not source.isfinite().all():
+        raise PixelError("the image holds values that are not finite", code="degenerate-image", where="PixelData")

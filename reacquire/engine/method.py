@@ -1,6 +1,7 @@
 """What every way of editing offers, and the options of one batch as it understands them.
 
-A method is one module: ``sdedit`` is Algorithm 1 of the paper, ``direct`` one evaluation of a regression network.
+A method is one module: ``sdedit`` is Algorithm 1 of the paper, ``inversion`` encodes the slice with the same network
+instead of drowning it in noise, ``direct`` is one evaluation of a regression network.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from reacquire.bundles.manifest import DirectSetup, EditorSetup
+from reacquire.bundles.manifest import DirectSetup, EditorSetup, SdeditSetup
 from reacquire.diffusion import OnStep, Seed
 from reacquire.jobs.spec import Options, SamplerName
 from reacquire.networks import Condition
@@ -27,12 +28,18 @@ class Settings:
     guidance_scale: float
     noise: bool = False
 
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, not {self.steps}")
+        if not self.guidance_scale >= 0:
+            raise ValueError(f"guidance_scale must not be negative, nor {self.guidance_scale}")
+
     @classmethod
     def of(cls, options: Options, setup: EditorSetup) -> "Settings":
         if isinstance(setup, DirectSetup):
             return cls(None, 1, 1.0, setup.noise if options.noise is None else options.noise)
         return cls(
-            options.sampler or setup.sampler,
+            options.sampler or setup.sampler if isinstance(setup, SdeditSetup) else None,
             options.steps or setup.steps,
             setup.guidance_scale if options.guidance_scale is None else options.guidance_scale,
         )
@@ -41,14 +48,17 @@ class Settings:
         """Everything that decides the numbers, for provenance."""
         if isinstance(setup, DirectSetup):
             return {"method": setup.method, "noise": self.noise}
+        if isinstance(setup, SdeditSetup):
+            own = {"sampler": self.sampler or setup.sampler, "eta": setup.eta, "negative": setup.negative}
+        else:
+            own = {"kind": setup.kind}
         return {
             "method": setup.method,
-            "sampler": setup.sampler if self.sampler is None else self.sampler,
+            **own,
             "steps": self.steps,
             "guidance_scale": self.guidance_scale,
             "schedule": setup.schedule,
             "start": setup.start,
-            "eta": setup.eta,
         }
 
 

@@ -1,0 +1,128 @@
+"""What competes: a network of a finished run, a way of editing with it, and its settings, each under a short name."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from reacquire.bundles.manifest import DirectSetup, EditorSetup, InversionSetup, SdeditSetup
+from reacquire.engine import Editor, Predictor, Segmenter
+from reacquire.iap import Encoding, load_vocabulary
+from reacquire.networks import (
+    DenoiserConfig,
+    DirectConfig,
+    PredictorConfig,
+    SegmenterConfig,
+    build_denoiser,
+    build_editor,
+    build_predictor,
+    build_segmenter,
+)
+from training.record import RunRecord, read_record
+
+DIFFUSION = {"schedule": "paper_cosine", "timesteps": 1000}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """``editor`` with the settings that its setup makes its own; ``family`` groups candidates in the figure."""
+
+    name: str
+    family: str
+    editor: Editor
+
+    @property
+    def random(self) -> bool:
+        """Whether the result depends on the seed."""
+        setup = self.editor.setup
+        if isinstance(setup, DirectSetup):
+            return setup.noise
+        return not isinstance(setup, InversionSetup) or setup.kind == "edit-friendly"
+
+
+def denoiser_setups() -> Mapping[str, tuple[str, EditorSetup]]:
+    """By name (family, setup): the paper's method, and every other way of using its network that was tried."""
+    setups: dict[str, tuple[str, EditorSetup]] = {"paper, w=3": ("paper", _sdedit("ancestral", 50, 3.0))}
+    for scale in (2.0, 3.0):
+        setup = _sdedit("ancestral", 50, scale, negative="source")
+        setups[f"paper, source as negative branch, w={scale:g}"] = ("negative", setup)
+    for sampler, steps, scale in (("ddim", 1, 3.0), ("ddim", 8, 3.0), ("dpmpp-2m", 6, 3.0), ("dpmpp-2m", 6, 5.2)):
+        setups[f"{sampler}, {steps} steps, w={scale:g}"] = ("few steps", _sdedit(sampler, steps, scale))
+    for start, steps, scale in ((200, 10, 1.0), (400, 10, 1.0), (700, 10, 1.0), (700, 10, 3.0), (950, 20, 1.0)):
+        setup = _inversion("ddim", start, steps, scale)
+        setups[f"inversion to {start}, {steps} steps, w={scale:g}"] = ("inversion", setup)
+    for start, steps, scale in (
+        (49, 8, 3.0),
+        (400, 8, 1.0),
+        (400, 8, 3.0),
+        (700, 8, 1.0),
+        (950, 8, 1.0),
+        (950, 20, 1.0),
+    ):
+        setup = _inversion("edit-friendly", start, steps, scale)
+        setups[f"edit-friendly to {start}, {steps} steps, w={scale:g}"] = ("edit-friendly", setup)
+    return setups
+
+
+def _sdedit(sampler: str, steps: int, scale: float, **more: object) -> SdeditSetup:
+    own = {"sampler": sampler, "steps": steps, "guidance_scale": scale, "start": 49, **more}
+    return SdeditSetup.model_validate({"method": "sdedit", **DIFFUSION, **own})
+
+
+def _inversion(kind: str, start: int, steps: int, scale: float) -> InversionSetup:
+    own = {"kind": kind, "start": start, "steps": steps, "guidance_scale": scale}
+    return InversionSetup.model_validate({"method": "inversion", **DIFFUSION, **own})
+
+
+def candidates_of_denoiser(run: Path) -> list[Candidate]:
+    """Every way of editing with the denoiser of a run."""
+    record, network = load_network(run)
+    encoding, setups = _encoding(record), denoiser_setups().items()
+    return [Candidate(name, family, Editor(network, encoding, setup)) for name, (family, setup) in setups]
+
+
+def candidates_of_direct(name: str, run: Path) -> list[Candidate]:
+    """A direct editor with and without the target's noise."""
+    record, network = load_network(run)
+    return [
+        Candidate(
+            f"{name}{'' if noise else ', without noise'}",
+            "direct",
+            Editor(network, _encoding(record), DirectSetup(method="direct", noise=noise)),
+        )
+        for noise in (True, False)
+    ]
+
+
+def load_judges(predictor: Path, segmenter: Path) -> tuple[Predictor, Segmenter]:
+    """The judges of two runs."""
+    record, network = load_network(predictor)
+    return Predictor(network, _encoding(record)), Segmenter(load_network(segmenter)[1])
+
+
+def load_network(run: Path) -> tuple[RunRecord, nn.Module]:
+    """(record, network in evaluation mode) of a finished run."""
+    record = read_record(run)
+    network = _build(record)
+    network.load_state_dict(load_file(run / "weights.safetensors"))
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub lacks it
+    return record, network.eval().requires_grad_(False)
+
+
+def _build(record: RunRecord) -> nn.Module:
+    config = json.loads(json.dumps(record.network))
+    if record.model == "predictor":
+        return build_predictor(PredictorConfig.from_dict(config))
+    if record.model == "segmenter":
+        return build_segmenter(SegmenterConfig.from_dict(config))
+    if (record.method or {}).get("method") == "direct":
+        return build_editor(DirectConfig.from_dict(config))
+    return build_denoiser(DenoiserConfig.from_dict(config))
+
+
+def _encoding(record: RunRecord) -> Encoding:
+    return Encoding(load_vocabulary(), "paper" if record.layout == "paper" else "default")

@@ -1,0 +1,94 @@
+"""The rows of a comparison as a table and as a figure."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, Any]
+# heading, figure, decimals
+COLUMNS = (
+    ("gap closed, pooled", "gap_pooled", 2),
+    ("contrast, fat", "contrast_fat_pooled", 2),
+    ("contrast, fibroglandular", "contrast_fibroglandular_pooled", 2),
+    ("contrast, muscle", "contrast_muscle_pooled", 2),
+    ("categories", "effect_categories_pooled", 2),
+    ("numbers", "effect_numbers_pooled", 2),
+    ("Dice minus true target's", "dice_minus_true_target", 3),
+    ("composition", "composition", 4),
+)
+FAMILIES = ("bound", "paper", "negative", "few steps", "inversion", "edit-friendly", "direct")
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A Markdown table, one line per candidate, intervals in brackets."""
+    heads = ["method", *(head for head, _, _ in COLUMNS), "evaluations", "CPU s"]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for row in rows:
+        cells = [_cell(row["figures"].get(name), digits) for _, name, digits in COLUMNS]
+        cost = f"{row['cpu_seconds_per_slice']:.3f}" if row["evaluations"] else "-"
+        lines.append(f"| {row['name']} | {' | '.join(cells)} | {row['evaluations'] or '-'} | {cost} |")
+    return "\n".join(lines)
+
+
+def _cell(estimate: Mapping[str, float] | None, digits: int) -> str:
+    if estimate is None or estimate["value"] != estimate["value"]:
+        return "-"
+    value, low, high = (f"{estimate[key]:.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def undominated(rows: Sequence[Row]) -> list[str]:
+    """Names of the candidates that no other one beats in gap closed and in evaluations at once."""
+
+    def merits(row: Row) -> tuple[float, int]:
+        return gap(row), -row["evaluations"]
+
+    def better(a: Row, b: Row) -> bool:
+        return merits(a) != merits(b) and all(x >= y for x, y in zip(merits(a), merits(b), strict=True))
+
+    real = [row for row in rows if row["evaluations"]]
+    return [row["name"] for row in real if not any(better(other, row) for other in real)]
+
+
+def gap(row: Row) -> float:
+    return float(row["figures"]["gap_pooled"]["value"])
+
+
+def figure(rows: Sequence[Row], path: Path, title: str) -> None:
+    """Gap closed against evaluations and against what the segmenter loses, families by colour."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    picture, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True)
+    for number, family in enumerate(FAMILIES):
+        members = [row for row in rows if row["family"] == family and row["evaluations"]]
+        if not members:
+            continue
+        gaps = [row["figures"]["gap_pooled"] for row in members]
+        values = [g["value"] for g in gaps]
+        errors = [[g["value"] - g["low"] for g in gaps], [g["high"] - g["value"] for g in gaps]]
+        anatomy = [row["figures"]["dice_minus_true_target"]["value"] for row in members]
+        style = {"fmt": "o", "color": f"C{number}", "label": family, "capsize": 2, "markersize": 5}
+        left.errorbar([row["evaluations"] for row in members], values, errors, **style)
+        right.errorbar(anatomy, values, errors, **style)
+    left.set_xscale("log")
+    left.set_xlabel("network evaluations per slice")
+    left.set_ylabel("gap closed, pooled")
+    right.set_xlabel("Dice on the edit minus Dice on the true target")
+    for axis in (left, right):
+        axis.axhline(0, color="grey", linewidth=0.8)
+        axis.grid(alpha=0.3)
+    left.legend(fontsize=8)
+    picture.suptitle(title, fontsize=10)
+    picture.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.savefig(path, dpi=90)
+    pyplot.close(picture)
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
