@@ -35,7 +35,8 @@ class Guided:
         if scale == 1:
             return self.epsilon(x, times, positive)
         both = Condition.concat([negative, positive])
-        return combine(*self.epsilon(torch.cat([x, x]), times.repeat(2), both).chunk(2), scale)
+        without, under = self.epsilon(torch.cat([x, x]), times.repeat(2), both).chunk(2)
+        return combine(without, under, scale)
 
     def x0(self, x: Tensor, t: int, negative: Condition, positive: Condition, scale: float) -> Tensor:
         """Predicted clean image of x_t."""

@@ -49,7 +49,11 @@ class Settings:
         if isinstance(setup, DirectSetup):
             return {"method": setup.method, "noise": self.noise}
         if isinstance(setup, SdeditSetup):
-            own = {"sampler": self.sampler or setup.sampler, "eta": setup.eta, "negative": setup.negative}
+            own: dict[str, str | float] = {
+                "sampler": self.sampler or setup.sampler,
+                "eta": setup.eta,
+                "negative": setup.negative,
+            }
         else:
             own = {"kind": setup.kind}
         return {

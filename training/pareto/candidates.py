@@ -47,6 +47,7 @@ class Candidate:
 def denoiser_setups() -> Mapping[str, tuple[str, EditorSetup]]:
     """By name (family, setup): the paper's method, and every other way of using its network that was tried."""
     setups: dict[str, tuple[str, EditorSetup]] = {"paper, w=3": ("paper", _sdedit("ancestral", 50, 3.0))}
+    setup: EditorSetup
     for scale in (2.0, 3.0):
         setup = _sdedit("ancestral", 50, scale, negative="source")
         setups[f"paper, source as negative branch, w={scale:g}"] = ("negative", setup)

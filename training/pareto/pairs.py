@@ -69,7 +69,7 @@ def real_anatomies(folder: Path, seed: int) -> Iterable[tuple[int, Subject]]:
 
     for path in sorted(folder.glob("anatomy_*.nii.gz")):
         number = int(path.name.removeprefix("anatomy_").partition(".")[0])
-        stored = nibabel.load(path)
+        stored = nibabel.nifti1.Nifti1Image.from_filename(path)
         volume = np.asanyarray(stored.dataobj)
         yield number, label_map_subject(volume, stored.affine, seed=seed + number)
 
@@ -146,10 +146,12 @@ def _tissues(pair: Pair, subject: Subject) -> np.ndarray:
 
 def _stacked(rows: Sequence[tuple]) -> HeldOut:
     women, source, target, truth, tissues, source_iap, target_iap = zip(*rows, strict=True)
-    images = [torch.from_numpy(np.stack(part).astype(np.float32))[:, None] for part in (source, target, truth)]
-    return HeldOut(
-        *images, torch.from_numpy(np.stack(tissues).astype(np.int64))[:, None], women, source_iap, target_iap
-    )
+    images = (_images(source, np.float32), _images(target, np.float32), _images(truth, np.float32))
+    return HeldOut(*images, _images(tissues, np.int64), women, source_iap, target_iap)
+
+
+def _images(planes: Sequence[np.ndarray], dtype: type) -> Tensor:
+    return torch.from_numpy(np.stack(planes).astype(dtype))[:, None]
 
 
 def save_pairs(pairs: HeldOut, path: Path) -> None:
@@ -162,5 +164,6 @@ def load_pairs(path: Path) -> HeldOut:
     """The inverse of ``save_pairs``."""
     with safe_open(path, framework="pt") as stored:
         facts = json.loads(stored.metadata()["pairs"])
-        images = {name: stored.get_tensor(name) for name in IMAGES}
-    return HeldOut(**images, **{name: tuple(values) for name, values in facts.items()})
+        source, target, truth, tissues = (stored.get_tensor(name) for name in IMAGES)
+    women, source_iap, target_iap = (tuple(facts[name]) for name in ("women", "source_iap", "target_iap"))
+    return HeldOut(source, target, truth, tissues, women, source_iap, target_iap)

@@ -6,11 +6,13 @@ import numpy as np
 import pydicom
 import pytest
 from builders import make_mr, make_pixels
+from pydantic import ValidationError
 from tiny_bundle import METHODS, pack_tiny
 
+from reacquire.bundles.manifest import InversionSetup
 from reacquire.engine import Pipeline, load_pipeline
 from reacquire.errors import InputError, PixelError, ReacquireError, TargetError
-from reacquire.jobs.spec import OperationSpec
+from reacquire.jobs.spec import OperationSpec, Options
 
 UNSEEN = {"ManufacturerModelName": ["Trio"]}
 SLICE = make_mr()
@@ -45,6 +47,12 @@ def test_what_no_method_can_do_is_refused_by_name(pipeline: Pipeline, case: str)
     assert caught.value.code in error.codes
 
 
+@pytest.mark.parametrize("options", [{"steps": 0}, {"guidance_scale": -1.0}, {"samples": 0}, {"seed": -1}], ids=str)
+def test_options_out_of_range_are_refused(options: dict) -> None:
+    with pytest.raises(ValidationError):
+        Options(**options)
+
+
 @pytest.mark.parametrize("shape", [(16, 400), (400, 16)], ids=str)
 def test_slices_of_extreme_shape_come_back_in_their_shape(pipeline: Pipeline, shape: tuple[int, int]) -> None:
     work = pipeline.prepare(
@@ -60,4 +68,6 @@ def test_one_batch_may_ask_for_several_targets(pipeline: Pipeline) -> None:
     works = [pipeline.prepare(OperationSpec(operation="counterfactual", target=target), [SLICE]) for target in targets]
     for work, together in zip(works, pipeline.run(works), strict=True):
         (alone,) = pipeline.run([work])
-        np.testing.assert_allclose(together.edited, alone.edited, atol=1e-4)
+        # inversion runs random weights many times over: rounding errors grow
+        tolerance = 2e-2 if isinstance(pipeline.editor.setup, InversionSetup) else 1e-4
+        np.testing.assert_allclose(together.edited, alone.edited, atol=tolerance)
