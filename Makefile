@@ -17,7 +17,7 @@ WOMEN ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test reproduce test-pacs test-faults test-containers fuzz setup tools pacs-tools bench bench-gpu bench-service \
-        test-gpu test-soak fault-tools lock supply-chain release-tools fmt lint type check \
+        test-gpu test-soak fault-tools lock supply-chain release-tools airgap test-airgap fmt lint type check \
         phantom-figures serve clean
 
 setup: $(READY)
@@ -91,6 +91,15 @@ lock: $(READY) release-tools
 # licences, known vulnerabilities, bills of materials -> out/supply-chain; status 3 where nobody could be asked
 supply-chain: $(READY) release-tools
 	$(BIN)/python -m release.supply_chain report $(TOOLS)/bin
+
+# wheels, chart, bundles, docs, bills of materials, IMAGES if there are any -> out/airgap/reacquire-VERSION.tar
+IMAGES ?= out/images
+airgap: $(READY)
+	$(BIN)/python -m release.airgap --images "$(IMAGES)" $(TORCH_ARGS)
+
+# installs from that archive and does the main job with no network but loopback, or is skipped with a word
+test-airgap: $(READY)
+	$(BIN)/python -m tests.airgap
 
 test-containers: $(READY)
 	$(BIN)/python tests/containers

@@ -4,7 +4,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 
 READY_WITHIN_S = 180.0  # importing torch takes a minute on a machine that is busy otherwise
+PROGRAM = Path(sys.executable).with_name("reacquire")
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class Served:
 
 
 @contextmanager
-def embedded(*options: str) -> Iterator[Served]:
+def embedded(*options: str, program: Path = PROGRAM, env: Mapping[str, str] | None = None) -> Iterator[Served]:
     """Start ``reacquire serve`` with ``options``; API, worker and a private Redis end with the context."""
     port = free_port()
     started = time.monotonic()
-    command = [str(Path(sys.executable).with_name("reacquire")), "serve", "--port", str(port), *options]
-    with subprocess.Popen(command) as process, httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120) as client:
+    command, url = [str(program), "serve", "--port", str(port), *options], f"http://127.0.0.1:{port}"
+    with subprocess.Popen(command, env=env) as process, httpx.Client(base_url=url, timeout=120) as client:
         try:
             _wait_until_ready(client, process)
             yield Served(client, process, time.monotonic() - started)

@@ -113,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("/var/tmp/reacquire-containers"))
     parser.add_argument("--built", action="store_true", help="run the images of the last build")
+    parser.add_argument("--save", type=Path, help="write the images that passed there, as make airgap takes them")
     arguments = parser.parse_args()
     work: Path = arguments.work
     if os.geteuid() != 0 or missing_tools():
@@ -128,6 +129,10 @@ def main() -> None:
         expect(megabytes[target] < limit, f"{target} has {megabytes[target]} MB, {limit} are allowed")
     seconds |= main_job(work, builder, images)
     say(json.dumps({"seconds": {name: round(value, 1) for name, value in seconds.items()}}, indent=1))
+    if arguments.save:
+        arguments.save.mkdir(parents=True, exist_ok=True)
+        for target in TARGETS:
+            builder.save(target, arguments.save.resolve())
 
 
 if __name__ == "__main__":

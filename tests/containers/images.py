@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reacquire import __version__
+
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("buildah", "debootstrap", "redis-server", "unshare", "nsenter")
 BASE = "localhost/reacquire-base:bookworm"
@@ -100,6 +102,12 @@ class Builder:
                 ".",
             ),
         )
+
+    def save(self, target: str, folder: Path) -> None:
+        """Write an image as an archive that ``docker load`` and ``skopeo copy`` read; one that is there is replaced."""
+        archive = folder / f"reacquire-{target}.tar"
+        archive.unlink(missing_ok=True)
+        self.run("push", "-q", self.name(target), f"docker-archive:{archive}:reacquire-{target}:{__version__}")
 
     def _pip_mounts(self) -> Iterator[str]:
         """The builder's own pip configuration (proxies, mirrors, local wheels), which is no business of the image."""
