@@ -131,7 +131,9 @@ def build_cache(
         "synthetic": synthetic,
         "rows": [asdict(row) for row in rows],
     }
-    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    part = folder / ".index.json.part"  # the index says that the cache is finished: whole or not at all
+    part.write_text(json.dumps(index), encoding="utf-8")
+    part.replace(folder / "index.json")
     return open_cache(folder)
 
 

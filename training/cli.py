@@ -14,7 +14,7 @@ from reacquire.errors import ReacquireError
 from reacquire.imaging import Preprocessing
 from reacquire.jobs.spec import Options, SamplerName
 from reacquire.phantom.cohort import MANIFEST, write_cohort
-from training.cache import build_cache, open_cache
+from training.cache import build_cache
 from training.config import PRESETS, ModelName, PrecisionName, PresetName, TrainConfig, TrainError
 from training.data_commands import augment, cached, fail, ingest, split
 from training.downstream.command import downstream
@@ -189,7 +189,7 @@ def evaluate(
             seed=seed,
             workers=workers,
         )
-        cache = open_cache(cohort / "cache")
+        cache = cached(cohort)
         settings = Settings.of(options, pipeline.editor.setup)
         report = evaluate_bundle(pipeline, cache, output, inputs, settings=settings, tracked=tracked)
     except (ValueError, OSError, ReacquireError) as error:

@@ -4,6 +4,7 @@ Its numbers are those of the service: the same preprocessing, editor and complet
 loaded by the process that first needs them, so that an editor travels to DataLoader workers as a few strings.
 """
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from reacquire.bundles.store import BundleInfo, open_bundle
-from reacquire.diffusion import Seed, SliceSeed
+from reacquire.diffusion import Seed, SliceSeed, derive_seed
 from reacquire.diffusion.noise import NEIGHBOURS
 from reacquire.engine import Pipeline, Settings, load_pipeline
 from reacquire.errors import PixelError, TargetError
@@ -94,8 +95,8 @@ class IAPEditor:
         target : record
             What to change; the rest is completed from ``source``, then from the predictor's reading of the slices.
         seed : int or SliceSeed
-            Of the noise of the whole image, and where its first slice lies; neighbouring slices share part of it
-            (``reacquire.diffusion.noise``).
+            Of the noise: a number gives every image noise of its own, by its content; a ``SliceSeed`` says which noise
+            and where the first slice lies. Neighbouring slices share part of it (``reacquire.diffusion.noise``).
         source : record or None
             The parameters that the image was acquired with, as far as they are known.
 
@@ -109,6 +110,7 @@ class IAPEditor:
             For a target outside the vocabulary.
         """
         slices = np.ascontiguousarray(slices, dtype=np.float32)
+        seed = seed if isinstance(seed, SliceSeed) else noise_of_image(seed, slices)
         if self.store is None:
             return self._edit(slices, target, seed, source or {})
         store = EditStore(Path(self.store))
@@ -119,18 +121,18 @@ class IAPEditor:
             store.put(key, *found)
         return found
 
-    def _facts(self, target: Record, seed: Seed, source: Record) -> dict[str, Any]:
+    def _facts(self, target: Record, seed: SliceSeed, source: Record) -> dict[str, Any]:
         return {
             "bundle": self.info.sha256,
             "options": self.options.model_dump(exclude={"seed", "samples"}),
             "target": dict(target),
             "source": dict(source),
-            "seed": _at(seed, 0),
+            "seed": seed,
             "noise": NEIGHBOURS,
         }
 
     def _edit(
-        self, slices: NDArray[np.float32], target: Record, seed: Seed, source: Record
+        self, slices: NDArray[np.float32], target: Record, seed: SliceSeed, source: Record
     ) -> tuple[NDArray[np.float32], dict[str, Value]]:
         pipeline = self.pipeline
         pipeline.editor.check(self.options)
@@ -170,10 +172,18 @@ class IAPEditor:
         return {"header": header, "predicted": predicted}
 
 
-def _at(seed: Seed, index: int) -> SliceSeed:
+def noise_of_image(seed: int, slices: NDArray[np.float32]) -> SliceSeed:
+    """The noise of one image under a user's seed: another image must not get the same grain.
+
+    An image is told from others by where each of its rows is brightest, which no intensity scale changes.
+    """
+    digest = hashlib.sha256(slices.argmax(axis=2).astype("<u4").tobytes()).digest()
+    return SliceSeed(derive_seed(seed, int.from_bytes(digest[:8], "big")), 0.0)
+
+
+def _at(seed: SliceSeed, index: int) -> SliceSeed:
     """The seed of the ``index``-th slice of an image."""
-    first = seed if isinstance(seed, SliceSeed) else SliceSeed(seed, 0.0)
-    return first._replace(position=first.position + index)
+    return seed._replace(position=seed.position + index)
 
 
 def _normalised(pipeline: Pipeline, pixels: NDArray[np.float32]) -> ModelImage | None:

@@ -100,7 +100,6 @@ def make_plan(request: Request, bundle: BundleInfo) -> Plan:
     if not lines:
         masked = " with masks" if request.kind == "nnunet" else ""
         raise AugmentError(f"{manifest} has no slice{masked} of the split {request.split!r}; split it, or see --split")
-    options = request.options.model_copy(update={"seed": request.seed, "allow_synthetic": True})
     pools: dict[str, TargetPool] = {}
     items = []
     for uid in sorted({line["series_uid"] for line in lines}):
@@ -113,6 +112,8 @@ def make_plan(request: Request, bundle: BundleInfo) -> Plan:
         )
         for copy in range(request.copies):
             target = pool.draw(uniform(request.seed, uid, copy))
+            # copies of a series differ in their noise as well
+            options = request.options.model_copy(update={"seed": request.seed + copy, "allow_synthetic": True})
             name = f"{own[0]['patient_id']}-{hashlib.sha256(uid.encode()).hexdigest()[:6]}-c{copy}"
             items += [
                 Item(_key(line, target, options, copy, bundle), line, name, copy, target, options)

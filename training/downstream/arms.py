@@ -45,6 +45,7 @@ ARMS: dict[str, Arm] = {
     )
 }
 BASELINE = "none"
+PER_CHANNEL = 0.5  # nnU-Net draws blur and low resolution a second time for each channel; ours is one
 
 
 def nnunet_intensity() -> Compose:
@@ -56,10 +57,12 @@ def nnunet_intensity() -> Compose:
     return Compose(
         [
             RandGaussianNoise(prob=0.1, std=0.1, sample_std=True),
-            RandGaussianSmooth(sigma_x=(0.5, 1.0), sigma_y=(0.5, 1.0), prob=0.2),
+            RandGaussianSmooth(sigma_x=(0.5, 1.0), sigma_y=(0.5, 1.0), prob=0.2 * PER_CHANNEL),
             RandScaleIntensity(factors=0.25, prob=0.15),
             RandScaleIntensityFixedMean(prob=0.15, factors=0.25, preserve_range=True, fixed_mean=True),
-            RandSimulateLowResolution(prob=0.25, zoom_range=(0.5, 1.0), upsample_mode=InterpolateMode.BICUBIC),
+            RandSimulateLowResolution(
+                prob=0.25 * PER_CHANNEL, zoom_range=(0.5, 1.0), upsample_mode=InterpolateMode.BICUBIC
+            ),
             RandAdjustContrast(prob=0.1, gamma=(0.7, 1.5), invert_image=True, retain_stats=True),
             RandAdjustContrast(prob=0.3, gamma=(0.7, 1.5), retain_stats=True),
         ]

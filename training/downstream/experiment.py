@@ -25,7 +25,7 @@ from training.loop import Report
 from training.pins import PinError, open_pinned
 
 Bar = Callable[[int, str], AbstractContextManager[Report]]
-VALIDATIONS = 10  # in a training; one more than there can be never ends it early
+VALIDATIONS = 10  # in a training, about
 RESULT, PINS = "downstream.json", "experiment.json"
 
 
@@ -113,7 +113,7 @@ def arms_of(names: Sequence[str]) -> tuple[Arm, ...]:
 def _config(config: TrainConfig, direction: Direction, seed: int) -> TrainConfig:
     """The same number of steps for all arms of a direction: epochs are counted in originals, nothing stops early."""
     config = placed(replace(config, seed=seed)).sized(len(direction.train))
-    config = replace(config, validate_every=max(1, config.steps // VALIDATIONS), patience=VALIDATIONS + 2)
+    config = replace(config, validate_every=max(1, config.steps // VALIDATIONS), patience=config.steps + 1)
     largest = max(phase.batch_size for phase in config.phases)
     if len(direction.train) < largest:
         raise DownstreamError(

@@ -27,6 +27,7 @@ from training.evaluation.similarity import counterfactuals, distributions
 from training.evaluation.summary import answers
 from training.evaluation.truth import truth
 from training.evaluation.versus import beside, versus
+from training.ingest.manifest import replace_file
 
 SECTIONS = (
     "truth", "axioms", "judges", "counterfactuals", "distributions", "levels", "physics", "bands", "downstream",
@@ -100,9 +101,8 @@ def evaluate(
     )
     report = replace(report, answers=answers(report.figures))
     (folder / "report.html").write_text(render_report(report), encoding="utf-8")
-    (folder / "report.json").write_text(
-        json.dumps(to_json(report, bench), indent=1, default=str) + "\n", encoding="utf-8"
-    )
+    # whole or not at all, and last: whoever finds it takes the report for finished
+    replace_file(folder / "report.json", (json.dumps(to_json(report, bench), indent=1, default=str) + "\n").encode())
     return report
 
 

@@ -51,7 +51,8 @@ def _seen(editor: Figures) -> Answer | None:
     if name not in editor:
         return None
     verdict = "The share of changed scanners that the predictor recognises because of the edit, chance taken out."
-    return Answer("Does the predictor see the new scanner model?", editor[name], "1 would be right", verdict)
+    bar = editor.get("effectiveness_corrected_true_target_ManufacturerModelName")
+    return Answer("Does the predictor see the new scanner model?", editor[name], bar or "at most 1", verdict)
 
 
 def _anatomy(editor: Figures) -> Answer | None:
@@ -77,7 +78,7 @@ def _undisturbed(editor: Figures) -> Answer | None:
             "Is a slice left alone when nothing is asked?", figure, "0 would be right", "Mean absolute change."
         )
     share = figure.estimate.value / noise.estimate.value
-    if share < 2:
+    if share <= 1:
         verdict = f"Yes: the change is {share:.0%} of a slice's own noise."
     else:
         verdict = f"No: the change is {share:.1f} times a slice's own noise."

@@ -14,6 +14,7 @@ from tiny_bundle import pack_tiny
 from reacquire.errors import TargetError
 from reacquire.jobs.spec import OperationSpec, Options
 from reacquire.transforms import Axes, EditStore, IAPEditor, RandIAPCounterfactuald, TargetPool
+from reacquire.transforms.editor import noise_of_image
 
 GE = {"Manufacturer": "GE MEDICAL SYSTEMS", "ManufacturerModelName": "SIGNA HDx", "EchoTime": 2.4}
 SIEMENS = {"Manufacturer": "SIEMENS", "ManufacturerModelName": "Avanto", "EchoTime": 1.4}
@@ -140,6 +141,13 @@ def test_a_volume_is_edited_slice_by_slice(bundle: Path) -> None:
 
 COMPLETE = {"MagneticFieldStrength": 1.5, "ScanOptions": "FS", "FlipAngle": 10.0, "SliceThickness": 2.0,
             "RepetitionTime": 5.0}  # fmt: skip
+
+
+def test_two_images_under_one_seed_have_noise_of_their_own() -> None:
+    first, second = picture(0)[None], picture(1)[None]
+    assert noise_of_image(0, first) != noise_of_image(0, second)
+    assert noise_of_image(0, first) != noise_of_image(1, first)
+    assert noise_of_image(0, first) == noise_of_image(0, 0.01 * first - 3)
 
 
 def test_the_scale_of_the_intensities_does_not_matter(bundle: Path) -> None:
