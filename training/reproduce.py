@@ -86,23 +86,23 @@ class Plan:
 
 @dataclass(frozen=True)
 class Stage:
-    """One command; ``output`` appears when it has finished (None: it finds out itself what is left to do)."""
+    """One command; ``output`` appears when it has finished."""
 
     name: str
     words: tuple[str, ...]
-    output: Path | None
+    output: Path
 
 
 def stages_of(plan: Plan) -> tuple[Stage, ...]:
     """The commands of a plan, in order."""
     scale, root = SCALES[plan.preset], plan.folder
     phantom, data, bundle = root / "phantom", root / "data", root / "bundle"
-    copies, downstream = root / "copies", root / "downstream"
+    downstream = root / "downstream"
     cut = () if plan.steps is None else ("--steps", plan.steps)
     simulated = plan.data is None
     stages = []
 
-    def add(name: str, output: Path | None, *words: Any) -> None:
+    def add(name: str, output: Path, *words: Any) -> None:
         stages.append(Stage(name, tuple(str(word) for word in words), output))
 
     if simulated:
@@ -120,8 +120,6 @@ def stages_of(plan: Plan) -> tuple[Stage, ...]:
     card = () if simulated else ("--training-data", f"The patients ingested from {Path(str(plan.data)).name}")
     parts = [word for model, run in runs.items() for word in (f"--{model}", run)]
     add("pack", bundle / "manifest.json", "pack", bundle, *parts, *card)
-    chosen = ("--bundle", bundle, "--format", "nnunet", "--vendor", "other", "--resume")
-    add("augment", None, "augment", data, copies, *chosen)
     compared = ("--preset", scale.segmenters, "--seeds", scale.seeds, *cut, "--resume")
     add("downstream", downstream / RESULT, "downstream", bundle, "--cohort", data, "--output", downstream, *compared)
     measured = ("--cohort", data, "--output", root, "--downstream", downstream / RESULT)
@@ -154,7 +152,7 @@ def reproduce(plan: Plan, run: Run, tell: Callable[[str], None]) -> list[dict[st
             tell(f"# {stage.name}: finished before")
             continue
         seconds = 0.0
-        if stage.output is None or not stage.output.exists():
+        if not stage.output.exists():
             tell(f"$ reacquire-train {shlex.join(stage.words)}")
             started = time.monotonic()
             status = run(stage.words)
