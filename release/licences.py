@@ -60,8 +60,8 @@ def licence_of(package: str, policy: Policy) -> str:
         exception = policy.exception(package)
         return exception[0] if exception else "unknown"
     classifiers = [c.rsplit(" :: ", 1)[1] for c in found.get_all("Classifier", []) if c.startswith("License :: OSI")]
-    first_line = (found["License"] or "unknown").strip().splitlines()[0]
-    return policy.spdx(found["License-Expression"] or "; ".join(classifiers) or first_line)
+    first_line = (found.get("License") or "unknown").strip().splitlines()[0]
+    return policy.spdx(found.get("License-Expression") or "; ".join(classifiers) or first_line)
 
 
 def refused(packages: Mapping[str, str], policy: Policy) -> dict[str, str]:
