@@ -3,13 +3,14 @@
 Resampling itself is SciPy's; here is only what it has to be told: which values belong to whom.
 """
 
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap, norm, permutation_test
+from scipy.stats import DegenerateDataWarning, bootstrap, norm, permutation_test
 
 RESAMPLES = 2000
 PERMUTATIONS = 100_000  # signs of up to 16 women are tried in full
@@ -21,7 +22,8 @@ PerWoman = Mapping[Any, Sequence[float]]  # keys are hashable; Mapping is invari
 class Estimate:
     """A figure with its percentile bootstrap interval; ``n`` counts the units that were resampled.
 
-    All three values are NaN where no unit has any; the interval is NaN with a single unit.
+    All three values are NaN where no unit has any; the interval is NaN with a single unit, and where a resample can
+    lack what the figure is a ratio of.
     """
 
     value: float
@@ -55,7 +57,8 @@ def pooled_ratio(parts: PerWoman, wholes: PerWoman, *, unit: str = "women", seed
     sums = np.array([[np.nansum(parts[w]), np.nansum(wholes[w])] for w in women], dtype=float).reshape(-1, 2)
 
     def ratio(part: NDArray, whole: NDArray, axis: int = -1) -> NDArray:
-        return part.sum(axis) / whole.sum(axis)
+        with np.errstate(invalid="ignore", divide="ignore"):  # a resample without any whole has no ratio
+            return np.asarray(part.sum(axis) / whole.sum(axis))
 
     if not len(women) or not sums[:, 1].sum():
         return Estimate(np.nan, np.nan, np.nan, 0, unit)
@@ -141,16 +144,18 @@ def _mean(values: NDArray[np.float64], unit: str, seed: int) -> Estimate:
 
 def _interval(samples: tuple[NDArray, ...], statistic: object, seed: int) -> tuple[float, float]:
     """Percentile interval; the samples are resampled together."""
-    result = bootstrap(
-        samples,
-        statistic,
-        paired=len(samples) > 1,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        confidence_level=LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # it becomes NaN, which the report shows as none
+        result = bootstrap(
+            samples,
+            statistic,
+            paired=len(samples) > 1,
+            vectorized=True,
+            n_resamples=RESAMPLES,
+            confidence_level=LEVEL,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 

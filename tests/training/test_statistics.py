@@ -49,3 +49,8 @@ def test_holm_on_its_textbook_example() -> None:
 def test_a_single_woman_has_no_interval() -> None:
     estimate = mean_over_women({"a": [1.0, 2.0]})
     assert estimate == Estimate(1.5, pytest.approx(float("nan"), nan_ok=True), pytest.approx(np.nan, nan_ok=True), 1)
+
+
+def test_a_ratio_that_a_resample_can_lack_has_no_interval() -> None:
+    ratio = pooled_ratio({"a": [1.0], "b": [0.0], "c": [0.0]}, {"a": [2.0], "b": [0.0], "c": [0.0]})
+    assert ratio.value == 0.5 and np.isnan(ratio.low) and np.isnan(ratio.high)
