@@ -13,7 +13,7 @@ from tiny_bundle import pack_tiny
 
 from reacquire.bundles.manifest import Manifest
 from reacquire.engine import Pipeline, load_pipeline
-from reacquire.iap import Record
+from reacquire.iap import Record, load_vocabulary
 from reacquire.imaging import Preprocessing
 from training.cache import SliceCache
 from training.evaluation import Inputs, evaluate, metrics_of
@@ -65,6 +65,14 @@ def test_an_oracle_closes_the_gap_up_to_noise(report: tuple[Report, Path]) -> No
     assert value(report[0], "gap_closed") > 0.85
     assert value(report[0], "gap_ceiling") > 0.9
     assert value(report[0], "contrast_transfer_fibroglandular") == pytest.approx(1, abs=0.02)
+
+
+def test_the_table_of_changed_parameters_has_a_row_per_parameter_and_no_other(report: tuple[Report, Path]) -> None:
+    tables = [table for section in report[0].sections for table in section.tables]
+    (table,) = (t for t in tables if t.title == "Agreement where the parameter changes, corrected for chance")
+    assert {row[0] for row in table.rows} <= set(load_vocabulary().keywords)
+    assert len(table.rows) == len({row[0] for row in table.rows}) > 0
+    assert "effectiveness_ceiling_Manufacturer" in report[0].figures["editor"]
 
 
 def test_an_oracle_obeys_the_axioms(report: tuple[Report, Path]) -> None:

@@ -89,7 +89,7 @@ def _changed_scores(bench: Bench, pairs: Sequence[Pair], seen: dict[str, Reading
         if categorical and "true" in scores:  # what the predictor would give a real re-scan on the same scale
             reached = [c - b for c, b in zip(scores["true"], scores["before"], strict=True)]
             bar = pooled_ratio(per_woman(chosen, reached), per_woman(chosen, possible))
-            figures[f"effectiveness_corrected_true_target_{key}"] = Figure(bar, "editor")
+            figures[f"effectiveness_ceiling_{key}"] = Figure(bar, "editor")
     return figures
 
 

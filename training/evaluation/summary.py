@@ -51,7 +51,7 @@ def _seen(editor: Figures) -> Answer | None:
     if name not in editor:
         return None
     verdict = "The share of changed scanners that the predictor recognises because of the edit, chance taken out."
-    bar = editor.get("effectiveness_corrected_true_target_ManufacturerModelName")
+    bar = editor.get("effectiveness_ceiling_ManufacturerModelName")
     return Answer("Does the predictor see the new scanner model?", editor[name], bar or "at most 1", verdict)
 
 
