@@ -85,6 +85,11 @@ def region_mean(images: Tensor, mask: Tensor) -> Tensor:
     return (images * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))
 
 
+def mean_inside(values: Tensor, mask: Tensor) -> Tensor:
+    """``region_mean``, but 0 where the mask is empty, which adds nothing to a sum and has a gradient: (B,)."""
+    return (values * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp(min=1)
+
+
 def contrast_transfer(counterfactual: Tensor, source: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Contrast-transfer ratio of one tissue, pooled over the batch.
 

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from reacquire.diffusion import NoiseSchedule
 from reacquire.iap import Categorical, Encoding
+from reacquire.metrics import mean_inside
 from reacquire.networks import drop
 from training.batches import Batch
 from training.cache import Row
@@ -72,9 +73,9 @@ class DirectEditing:
         change, level = network(batch.source, known, target).chunk(2, dim=1)
         error = (batch.source + change - batch.truth).abs()
         breast = batch.labels[:, None] > 0
-        gap = _inside((batch.source - batch.truth).abs(), breast) + BREAST_FLOOR
+        gap = mean_inside((batch.source - batch.truth).abs(), breast) + BREAST_FLOOR
         return (
-            (_inside(error, breast) / gap).mean()
+            (mean_inside(error, breast) / gap).mean()
             + OUTSIDE_WEIGHT * error.mean()
             + NOISE_WEIGHT * noise_likelihood(batch.target, batch.truth, level)
         )
@@ -89,11 +90,6 @@ def noise_likelihood(noisy: Tensor, truth: Tensor, level: Tensor) -> Tensor:
     signal = truth - truth.amin((1, 2, 3), keepdim=True)
     mean = torch.where(signal > 2 * level.detach(), GAUSSIAN_MEAN, RAYLEIGH_MEAN) * level.clamp(min=1e-5)
     return ((noisy - truth).abs() / mean + mean.log()).mean()
-
-
-def _inside(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean inside the mask per item (B,); 0 where the mask is empty."""
-    return (values * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp(min=1)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from reacquire.bundles.manifest import InversionSetup, SdeditSetup
 from reacquire.diffusion import Epsilon, NoiseSchedule, combine
 from reacquire.networks import Condition
 
@@ -23,6 +24,11 @@ class Guided:
 
     network: nn.Module
     schedule: NoiseSchedule
+
+    @classmethod
+    def of(cls, network: nn.Module, setup: SdeditSetup | InversionSetup) -> "Guided":
+        """The network of a bundle under the schedule that it was trained with."""
+        return cls(network, NoiseSchedule(setup.schedule, setup.timesteps))
 
     @torch.inference_mode()
     def epsilon(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:

@@ -19,7 +19,6 @@ from reacquire.diffusion import (
     DDIM,
     Ancestral,
     ItemNoise,
-    NoiseSchedule,
     OnStep,
     Seed,
     invert,
@@ -46,7 +45,7 @@ class Inversion:
 
     @cached_property
     def guided(self) -> Guided:
-        return Guided(self.network, NoiseSchedule(self.setup.schedule, self.setup.timesteps))
+        return Guided.of(self.network, self.setup)
 
     def check(self, options: Options) -> None:
         """Refuse what an inversion can't give.

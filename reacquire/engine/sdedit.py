@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from reacquire.bundles.manifest import SdeditSetup
 from reacquire.diffusion import (
     ItemNoise,
-    NoiseSchedule,
     OnStep,
     Seed,
     edit,
@@ -37,7 +36,7 @@ class Sdedit:
 
     @cached_property
     def guided(self) -> Guided:
-        return Guided(self.network, NoiseSchedule(self.setup.schedule, self.setup.timesteps))
+        return Guided.of(self.network, self.setup)
 
     def check(self, options: Options) -> None:
         """Refuse what the schedule can't give.

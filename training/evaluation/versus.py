@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reacquire.engine import Pipeline, Settings
+from reacquire.metrics import region_mean
 from training.evaluation.axioms import breast_of
 from training.evaluation.bench import Bench, per_woman
 from training.evaluation.document import Cell, Figure, Figures, Section, Table
@@ -68,7 +69,7 @@ def _values(bench: Bench, judge: Bench) -> dict[str, PerWoman]:
         [pairs[i] for i in moved],
         [float(seen[i]["Manufacturer"] == pairs[i].target.iap["Manufacturer"]) for i in moved],
     )
-    change = ((bench.unchanged - bench.sources(pairs)).abs() * breast).sum((1, 2, 3)) / breast.sum((1, 2, 3))
+    change = region_mean((bench.unchanged - bench.sources(pairs)).abs(), breast)
     found = {key: values[key] for key in ("gap_closed", "ssim_to_target")}
     found["dice"] = per_woman(pairs, breast_dice(judge.segmented(bench.edited_pairs), true).tolist())
     return {**found, "vendor_seen": hits, "composition_error": per_woman(pairs, change.tolist())}

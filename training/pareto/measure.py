@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reacquire.engine import Predictor, Segmenter
 from reacquire.iap import Categorical, Record
-from reacquire.metrics import dice, gap_closed, ssim
+from reacquire.metrics import dice, gap_closed, mean_inside, ssim
 from training.pareto.pairs import TISSUES, HeldOut
 
 CUT = 8.0  # cycles per field of view: what is coarser counts as the low band, tissue by tissue contrast among it
@@ -68,7 +68,7 @@ def measure(reference: Reference, edited: Tensor) -> Figures:
         "gap_closed": gap_closed(edited, pairs.truth, pairs.source, breast),
         **_gap("gap", reference, edited),
         "ssim_to_target": ssim(edited, pairs.target),
-        "change": _inside((edited - pairs.source).abs(), breast),
+        "change": mean_inside((edited - pairs.source).abs(), breast),
         "dice": score,
         "dice_minus_true_target": score - reference.target_dice,
         **contrast(pairs, edited),
@@ -80,8 +80,8 @@ def composition(reference: Reference, same: Tensor) -> Figures:
     """How far the edits ``same`` to the source's own parameters lie from the source, and the noise of one slice."""
     pairs, breast = reference.pairs, reference.breast
     return {
-        "composition": _inside((same - pairs.source).abs(), breast).tolist(),
-        "noise_of_a_slice": _inside((pairs.target - pairs.truth).abs(), breast).tolist(),
+        "composition": mean_inside((same - pairs.source).abs(), breast).tolist(),
+        "noise_of_a_slice": mean_inside((pairs.target - pairs.truth).abs(), breast).tolist(),
     }
 
 
@@ -99,8 +99,8 @@ def band_swap(reference: Reference, edited: Tensor) -> Figures:
 
 def _gap(name: str, reference: Reference, edited: Tensor) -> dict[str, Tensor]:
     before, after = ((image - reference.pairs.truth).abs() for image in (reference.pairs.source, edited))
-    whole = _inside(before, reference.breast)
-    return {f"{name}_part": whole - _inside(after, reference.breast), f"{name}_whole": whole}
+    whole = mean_inside(before, reference.breast)
+    return {f"{name}_part": whole - mean_inside(after, reference.breast), f"{name}_whole": whole}
 
 
 def contrast(pairs: HeldOut, edited: Tensor) -> dict[str, Tensor]:
@@ -111,7 +111,7 @@ def contrast(pairs: HeldOut, edited: Tensor) -> dict[str, Tensor]:
     terms = {}
     for number, name in enumerate(TISSUES[1:], start=1):
         mask = pairs.tissues == number
-        before, after, truth = (_inside(image, mask) for image in (pairs.source, edited, pairs.truth))
+        before, after, truth = (mean_inside(image, mask) for image in (pairs.source, edited, pairs.truth))
         terms[f"contrast_{name}_part"] = (after - before) * (truth - before)
         terms[f"contrast_{name}_whole"] = (truth - before) ** 2
     return terms
@@ -160,8 +160,3 @@ def low_band(images: Tensor) -> Tensor:
     distance = frequency[:, None] ** 2 + frequency[None, : size // 2 + 1] ** 2
     spectrum = torch.fft.rfft2(images) * torch.exp(-distance / (2 * CUT**2))
     return torch.fft.irfft2(spectrum, s=(size, size))
-
-
-def _inside(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean inside the mask (N,); 0 where it is empty, which adds nothing to a sum."""
-    return (values * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp(min=1)
