@@ -59,7 +59,7 @@ def main() -> int:
             settings,
             OnShelf(shelf, first),
             device=device,
-            bundle=f"{first.name}-{first.version}",
+            bundle=first.series,
             bundles=Bundles(shelf, configured),
         )
     except ImportError as error:  # tracing was asked for without its extra

@@ -173,8 +173,8 @@ def _measure(metrics: WorkerMetrics, witness: EndWitness, warmer: Warmer | None,
     witness.flush()
     metrics.unwritten.set(witness.waiting)
     metrics.gpu_memory.set(memory.device_bytes())
-    loaded = [label.replace("@", "-") for label in warmer.shelf.warm.values()] if warmer else [bundle]
-    active = warmer.active.label.replace("@", "-") if warmer and warmer.active else bundle
+    loaded = [held.series for held in warmer.shelf.held] if warmer else [bundle]
+    active = warmer.active.series if warmer and warmer.active else bundle
     metrics.show_bundles(metrics.model_loaded, loaded)
     metrics.show_bundles(metrics.model_active, [active])
 

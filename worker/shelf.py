@@ -83,8 +83,13 @@ class Shelf:
     @property
     def warm(self) -> Mapping[str, str]:
         """What is in memory: hash to ``NAME@VERSION``, the least recently used first."""
+        return {bundle.sha256: bundle.label for bundle in self.held}
+
+    @property
+    def held(self) -> list[BundleRef]:
+        """What is in memory, the least recently used first."""
         with self._lock:
-            return {sha256: info.ref.label for sha256, (info, _) in self._held.items()}
+            return [info.ref for info, _ in self._held.values()]
 
     @property
     def offers(self) -> list[str]:

@@ -107,4 +107,4 @@ class Warmer(threading.Thread):
         """What a heartbeat says of bundles."""
         found = {"warm": self.shelf.warm, "offers": self._offers, "failed": self._failed, "reason": self._reason}
         active = self.active
-        return found | ({"bundle": f"{active.name}-{active.version}"} if active else {})
+        return found | ({"bundle": active.series} if active else {})

@@ -58,6 +58,11 @@ class BundleRef:
         """``NAME@VERSION``, as requests and commands write it."""
         return f"{self.name}@{self.version}"
 
+    @property
+    def series(self) -> str:
+        """``NAME-VERSION``, as metrics and heartbeats write it."""
+        return f"{self.name}-{self.version}"
+
     def to_json(self) -> str:
         """The same text for equal references: the store compares it."""
         return json.dumps(asdict(self), sort_keys=True)
