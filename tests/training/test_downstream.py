@@ -154,7 +154,9 @@ def test_intensity_of_a_slice_does_not_depend_on_its_batch() -> None:
 
 
 def test_every_arm_gets_the_same_steps_and_the_table_every_comparison(finished: Path) -> None:
-    rows = json.loads((finished / "downstream.json").read_text())
+    document = json.loads((finished / "downstream.json").read_text())
+    assert document["measured_with"] == json.loads((finished / "experiment.json").read_text())
+    rows = document["rows"]
     keys = ["direction", "arm", "tissue", "dice", "difference_to_none", "p_holm", "seeds", "steps"]
     assert {tuple(row) for row in rows} == {tuple(keys)}
     assert {row["direction"] for row in rows} == {"GE->GE", "GE->Siemens", "Siemens->Siemens", "Siemens->GE"}
@@ -229,7 +231,7 @@ def test_a_killed_experiment_goes_on_and_ends_as_if_nobody_had_killed_it(
 def test_a_finished_one_is_left_alone(cohort: Path, bundle: Path, finished: Path, monkeypatch) -> None:
     monkeypatch.setattr("training.downstream.experiment.run_cell", lambda *_: pytest.fail("all is trained"))
     monkeypatch.setattr("training.downstream.experiment._training", lambda *_: pytest.fail("all is made"))
-    assert run(cohort, finished, bundle, resume=True) == json.loads((finished / "downstream.json").read_text())
+    assert run(cohort, finished, bundle, resume=True) == json.loads((finished / "downstream.json").read_text())["rows"]
     with pytest.raises(DownstreamError, match="other data, weights or options"):
         run(cohort, finished, bundle, seeds=2, resume=True)
 

@@ -124,13 +124,18 @@ def test_rows_of_the_downstream_experiment_become_table_3(tmp_path: Path) -> Non
     row = (
         f'{{"direction": "GE to Siemens", "arm": "none", "tissue": "fat", "dice": {dice}, "difference_to_none": null, '
     )
-    (tmp_path / "rows.json").write_text(f'[{row}"p_holm": null, "seeds": 3, "steps": 100}}]')
+    rows = f'[{row}"p_holm": null, "seeds": 3, "steps": 100}}]'
+    (tmp_path / "rows.json").write_text(f'{{"measured_with": {{"bundle_sha256": "{"ab" * 32}"}}, "rows": {rows}}}')
     section = downstream(tmp_path / "rows.json")
+    assert "abababababab" in section.method
     assert section.figures["downstream"]["dice/GE to Siemens/none/fat"].estimate.n == 12
     assert len(section.tables[1].rows) == 9
 
 
-@pytest.mark.parametrize("content", ["", "[]", "[{}]", '{"dice": 1}'])
+EMPTY = '{"measured_with": {"bundle_sha256": "ab"}, "rows": %s}'
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"dice": 1}', EMPTY % "[]", EMPTY % "[{}]", EMPTY % "5"])
 def test_other_files_are_no_downstream_rows(tmp_path: Path, content: str) -> None:
     (tmp_path / "rows.json").write_text(content)
     with pytest.raises(ValueError, match=r"rows\.json"):

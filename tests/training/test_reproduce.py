@@ -96,7 +96,7 @@ def test_the_whole_way_and_a_second_run_redoes_nothing(tmp_path: Path) -> None:
     lines = read_lines(plan.folder / "data")
     assert {line["woman"]: line["split"] for line in lines} == dict(enumerate(SPLITS[:5])), "their own splits survive"
     assert json.loads((plan.folder / "report.json").read_text())
-    rows = json.loads((plan.folder / "downstream" / "downstream.json").read_text())
+    rows = json.loads((plan.folder / "downstream" / "downstream.json").read_text())["rows"]
     assert {row["arm"] for row in rows} == {"none", "intensity", "histogram", "counterfactuals"}
     before = {path: path.stat().st_mtime_ns for path in plan.folder.rglob("*")}
     reproduce(plan, lambda words: pytest.fail(f"{words[0]} is finished"), lambda _: None)

@@ -61,7 +61,8 @@ def run_downstream(
     track: Track = lambda items, _: items,
     bar: Bar,
 ) -> list[dict[str, Any]]:
-    """Train and test what is not there yet; returns the rows, which are also written as ``downstream.json``.
+    """Train and test what is not there yet; returns the rows, which ``downstream.json`` has beside what they were
+    measured with.
 
     Parameters
     ----------
@@ -88,7 +89,8 @@ def run_downstream(
         pins = _pins(request, arms, cells, cache, bundle)
         open_pinned(request.folder / PINS, pins, what="an experiment", resume=resume)
         rows = rows_of(list(_results(request, cells, cache, bundle, track, bar)))
-        replace_file(request.folder / RESULT, (json.dumps(rows, indent=1) + "\n").encode())
+        document = {"measured_with": pins, "rows": rows}
+        replace_file(request.folder / RESULT, (json.dumps(document, indent=1) + "\n").encode())
     except (PinError, AugmentError) as error:
         raise DownstreamError(str(error)) from error
     except OSError as error:

@@ -12,14 +12,14 @@ NEEDED = ("direction", "arm", "tissue", "dice", "difference_to_none", "p_holm", 
 
 
 def downstream(path: Path) -> Section:
-    """The section on segmenters trained with and without counterfactuals.
+    """The section on segmenters trained with and without counterfactuals, from the experiment's ``downstream.json``.
 
     Raises
     ------
     ValueError
-        When the file is not a list of such rows.
+        When the file holds no such rows.
     """
-    rows = _rows(path)
+    rows, bundle = _read(path)
     figures: Figures = {}
     shown: list[tuple[Cell, ...]] = []
     for row in rows:
@@ -38,7 +38,8 @@ def downstream(path: Path) -> Section:
         question="Does a segmenter trained on one vendor do better on the other if counterfactuals were added?",
         method="Equal optimiser steps in every arm; a tissue's Dice over a woman's slices, mean over women; "
         "difference to the arm "
-        "without augmentation over the same women; p-values adjusted for all comparisons (Holm).",
+        "without augmentation over the same women; p-values adjusted for all comparisons (Holm). Counterfactuals are "
+        f"of the bundle with sha256 {bundle[:12]}.",
         caveats=(
             "An interval is over women alone: it leaves out the chance of a training, and with ten women or fewer it "
             "is too narrow. Believe p (Holm) before it.",
@@ -52,12 +53,14 @@ def downstream(path: Path) -> Section:
     )
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _read(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """The rows, and the sha256 of the bundle that made the counterfactuals."""
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        rows, bundle = document["rows"], str(document["measured_with"]["bundle_sha256"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(
-            f"{path} can't be read as the rows of the downstream experiment: {type(error).__name__}"
+            f"{path} can't be read as the result of the downstream experiment: {type(error).__name__}"
         ) from None
     if not isinstance(rows, list) or not rows:
         raise ValueError(f"{path} holds no rows of the downstream experiment")
@@ -65,7 +68,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         missing = [key for key in NEEDED if key not in row] if isinstance(row, dict) else list(NEEDED)
         if missing:
             raise ValueError(f"{path}, row {number}: {', '.join(missing)} is missing")
-    return rows
+    return rows, bundle
 
 
 def _figure(data: dict[str, Any]) -> Figure:
