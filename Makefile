@@ -40,8 +40,9 @@ reproduce: $(READY)
 	@$(BIN)/reacquire-train reproduce $(OUT) --preset $(PRESET) $(if $(DATA),--data "$(DATA)") \
 	  $(if $(MASKS),--masks "$(MASKS)") $(if $(WOMEN),--women $(WOMEN))
 
+# two processes: half of the time is spent waiting for other processes; files stay whole, for their fixtures
 test: $(READY) tools check
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
 # dciodvfy checks our DICOM objects, promtool our alerts; tests that use them say so and skip where they can't be had
 tools:
