@@ -80,7 +80,8 @@ def test_the_editor_gives_what_the_service_gives(bundle: Path) -> None:
         slice_.canonical()[None], GE, seed=slice_seed(0, slice_), source=slice_.iap
     )
     assert target == dict(raw.target.values)
-    assert np.array_equal(np.rint(np.clip(edited[0], *slice_.stored_range)), served)
+    rounded = np.abs(np.clip(edited[0], *slice_.stored_range) - served)
+    assert rounded.max() < 0.501, "served is what was edited, rounded; a half may go either way"
     assert not np.array_equal(served, slice_.canonical())
 
 
