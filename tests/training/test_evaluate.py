@@ -15,7 +15,7 @@ from reacquire.bundles.manifest import Manifest
 from reacquire.engine import Pipeline, load_pipeline
 from reacquire.iap import Record, load_vocabulary
 from reacquire.imaging import Preprocessing
-from training.cache import SliceCache
+from training.cache import Row, SliceCache
 from training.evaluation import Inputs, evaluate, metrics_of
 from training.evaluation.bench import draw_pairs, draw_shuffled
 from training.evaluation.document import Figure, Report
@@ -73,6 +73,22 @@ def test_the_table_of_changed_parameters_has_a_row_per_parameter_and_no_other(re
     assert {row[0] for row in table.rows} <= set(load_vocabulary().keywords)
     assert len(table.rows) == len({row[0] for row in table.rows}) > 0
     assert "effectiveness_ceiling_Manufacturer" in report[0].figures["editor"]
+
+
+def by_category(report: Report) -> dict[str, tuple]:
+    (table,) = (t for s in report.sections for t in s.tables if t.title == "Category by category")
+    return {f"{row[0]}/{row[1]}": row[2:] for row in table.rows}
+
+
+def test_rare_categories_are_told_apart(pipeline: Pipeline, cache: SliceCache, tmp_path: Path) -> None:
+    def with_rare(row: Row) -> Row:  # one woman of the test split has what nobody else has
+        return replace(row, iap=row.iap | {"MagneticFieldStrength": 3.0}) if row.woman == rare else row
+
+    rare = cache.split("test")[0].woman
+    odd = replace(cache, rows=tuple(map(with_rare, cache.rows)))
+    rows = by_category(evaluate(pipeline, odd, tmp_path, Inputs(sections=("judges",))))
+    assert [rows[f"MagneticFieldStrength/{field}"][1] for field in (1.5, 3.0)] == ["9", "1 (rare)"]
+    assert rows["MagneticFieldStrength/3.0"][0].estimate.n == 1
 
 
 def test_an_oracle_obeys_the_axioms(report: tuple[Report, Path]) -> None:

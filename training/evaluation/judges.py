@@ -18,6 +18,7 @@ from training.evaluation import paper
 from training.evaluation.bench import BATCH, Bench, images_of
 from training.evaluation.document import Figure, Figures, Section, Table
 from training.evaluation.readings import read, readable
+from training.split import RARE
 from training.statistics import mean_over_women, pooled_ratio
 
 UNITS = {"FlipAngle": "deg²", "SliceThickness": "mm²", "EchoTime": "ms²", "RepetitionTime": "ms²"}
@@ -26,7 +27,8 @@ Groups = Mapping[int, list[float]]
 
 def judges(bench: Bench) -> Section:
     """Table 1, and Table 3 for a segmenter that saw both vendors."""
-    predictor = predictor_figures(bench)
+    readings = predictor_readings(bench)
+    predictor, categories = predictor_figures(bench, readings), category_figures(bench, readings)
     masked = [row for row in bench.rows if row.masked]
     segmenter = segmenter_figures(bench, masked) if masked else {}
     return Section(
@@ -45,20 +47,24 @@ def judges(bench: Bench) -> Section:
             "On slices without gland legacy_mean_dice_per_slice counts fat alone, so it exceeds the mean of both "
             "tissues.",
         ),
-        figures={"predictor": predictor, "segmenter": segmenter},
-        tables=(_table_1(predictor), *((_table_3(segmenter),) if segmenter else ())),
+        figures={"predictor": predictor, "predictor_by_category": categories, "segmenter": segmenter},
+        tables=(_table_1(predictor), _by_category(bench, categories), *((_table_3(segmenter),) if segmenter else ())),
     )
 
 
-def predictor_figures(bench: Bench) -> Figures:
-    """Accuracy per category and mean squared error per number (paper, eq. 3 and 4)."""
-    readings = [
+def predictor_readings(bench: Bench) -> list[Mapping[str, str | float]]:
+    """What the predictor reads from every row of the bench, by keyword."""
+    return [
         value
         for i in range(0, len(bench.rows), BATCH)
         for value in read(
             bench.pipeline.predictor, images_of(bench.cache.images, bench.rows[i : i + BATCH]), bench.pipeline.device
         ).values
     ]
+
+
+def predictor_figures(bench: Bench, readings: Sequence[Mapping[str, str | float]]) -> Figures:
+    """Accuracy per category and mean squared error per number (paper, eq. 3 and 4)."""
     figures = {}
     for parameter in readable(bench.pipeline.predictor):
         key = parameter.keyword
@@ -71,6 +77,17 @@ def predictor_figures(bench: Bench) -> Figures:
         name = f"{'accuracy' if categorical else 'mse'}_{key}"
         figures[name] = Figure(mean_over_women(groups), "judges", UNITS.get(key, ""))
     return figures
+
+
+def category_figures(bench: Bench, readings: Sequence[Mapping[str, str | float]]) -> Figures:
+    """The share of slices of each category that are read as it; rare ones would vanish in the mean over all women."""
+    groups: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row, seen in zip(bench.rows, readings, strict=True):
+        for parameter in readable(bench.pipeline.predictor):
+            key = parameter.keyword
+            if isinstance(parameter, Categorical) and key in row.iap:
+                groups[f"{key}/{row.iap[key]}"][row.woman].append(float(seen[key] == row.iap[key]))
+    return {name: Figure(mean_over_women(groups[name]), "judges") for name in sorted(groups)}
 
 
 def segmenter_figures(bench: Bench, rows: Sequence[Row]) -> Figures:
@@ -118,6 +135,23 @@ def _table_1(figures: Figures) -> Table:
         rows.append((key, "accuracy" if kind == "accuracy" else "mean squared error", figure, shown))
     return Table(
         "Reading the parameters from the pixels", ("parameter", "figure", "ours", "paper, Table 1"), tuple(rows)
+    )
+
+
+def _by_category(bench: Bench, figures: Figures) -> Table:
+    """Each category with the number of women in the whole cohort who have it, the rarest first."""
+    women: dict[str, set[int]] = defaultdict(set)
+    for row in bench.cache.rows:
+        for key, value in row.iap.items():
+            women[f"{key}/{value}"].add(row.woman)
+    rows = []
+    for name in sorted(figures, key=lambda name: (len(women[name]), name)):
+        having = len(women[name])
+        told = f"{having} (rare)" if having <= RARE else str(having)
+        rows.append((*name.split("/", 1), figures[name], told))
+    note = f"Rare: at most {RARE} women of the cohort have it, so that it can't be in training, validation and test."
+    return Table(
+        "Category by category", ("parameter", "category", "accuracy", "women in the cohort"), tuple(rows), note
     )
 
 
