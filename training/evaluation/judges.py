@@ -147,8 +147,8 @@ def _by_category(bench: Bench, figures: Figures) -> Table:
     rows = []
     for name in sorted(figures, key=lambda name: (len(women[name]), name)):
         having = len(women[name])
-        told = f"{having} (rare)" if having <= RARE else str(having)
-        rows.append((*name.split("/", 1), figures[name], told))
+        key, category = name.split("/", 1)
+        rows.append((key, category, figures[name], f"{having} (rare)" if having <= RARE else str(having)))
     note = f"Rare: at most {RARE} women of the cohort have it, so that it can't be in training, validation and test."
     return Table(
         "Category by category", ("parameter", "category", "accuracy", "women in the cohort"), tuple(rows), note
