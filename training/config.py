@@ -79,6 +79,11 @@ class TrainConfig:
         )
 
     @property
+    def learns_from_pairs(self) -> bool:
+        """Whether the loss asks for one slice under two protocols; where source is target the identity has no loss."""
+        return self.model == "editor" and self.network == "default"
+
+    @property
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
 

@@ -16,10 +16,12 @@ from typing import Annotated, Any
 
 import typer
 
+from training.config import PRESETS
 from training.data_commands import fail
 from training.downstream import RESULT
 from training.ingest.manifest import MANIFEST, replace_file
 from training.ingest.problem import IngestError
+from training.ingest.simulated import is_cohort
 from training.record import NAME as RECORD
 from training.split import REPORT as SPLIT
 
@@ -94,7 +96,14 @@ class Stage:
 
 
 def stages_of(plan: Plan) -> tuple[Stage, ...]:
-    """The commands of a plan, in order."""
+    """The commands of a plan, in order.
+
+    Raises
+    ------
+    ReproduceError
+        When the editor of the preset learns from pairs, which the data given have not.
+    """
+    _check_pairs(plan)
     scale, root = SCALES[plan.preset], plan.folder
     phantom, data, bundle = root / "phantom", root / "data", root / "bundle"
     downstream = root / "downstream"
@@ -128,6 +137,16 @@ def stages_of(plan: Plan) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
+def _check_pairs(plan: Plan) -> None:
+    if plan.data is None or is_cohort(plan.data):
+        return
+    if PRESETS["editor", plan.preset].learns_from_pairs:  # type: ignore[index]
+        raise ReproduceError(
+            f"preset {plan.preset} learns from pairs, one slice under two protocols, and {plan.data} is no simulated "
+            "cohort, so it has none; take preset paper (PRESET=paper), or leave out the data to simulate women"
+        )
+
+
 def reproduce(plan: Plan, run: Run, tell: Callable[[str], None]) -> list[dict[str, Any]]:
     """Run what is not finished; returns the log's entries of all stages.
 
@@ -139,7 +158,7 @@ def reproduce(plan: Plan, run: Run, tell: Callable[[str], None]) -> list[dict[st
     Raises
     ------
     ReproduceError
-        When a stage fails or the folder was begun with other options.
+        When a stage fails, the folder was begun with other options, or the data do not suit the preset.
     """
     log = _read_log(plan.folder)
     for stage in stages_of(plan):

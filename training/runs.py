@@ -5,6 +5,7 @@ record beside it. It is written once and never altered.
 """
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def training_rows(config: TrainConfig, cache: SliceCache) -> tuple[Row, ...]:
 
 def _source_of_batches(config: TrainConfig, cache: SliceCache, rows: tuple[Row, ...], batch_size: int) -> Batches:
     """Batches of some slices with what the run's loss needs, unmirrored."""
-    direct = config.model == "editor" and config.network == "default"
+    direct = config.learns_from_pairs
     return Batches(
         cache,
         rows,
@@ -104,8 +105,20 @@ def _source_of_batches(config: TrainConfig, cache: SliceCache, rows: tuple[Row, 
 
 
 def batches_of(config: TrainConfig, cache: SliceCache) -> list[Batches]:
-    """One source of batches per phase."""
+    """One source of batches per phase.
+
+    Raises
+    ------
+    TrainError
+        When the run learns from pairs and no two slices are one, or there are fewer slices than a batch takes.
+    """
     rows = training_rows(config, cache)
+    if config.learns_from_pairs and max(Counter(row.pair_group for row in rows).values(), default=1) < 2:
+        raise TrainError(
+            f"preset {config.preset} of the editor learns from pairs, one slice under two protocols, and the cohort "
+            "has none to train on; take preset paper or paper-two-core, which need none, or a simulated cohort "
+            "(reacquire-train cohort) of two protocols or more"
+        )
     sources = [_source_of_batches(config, cache, rows, phase.batch_size) for phase in config.phases]
     return [
         replace(source, size=phase.size, itself=ITSELF if source.paired else 0.0, mirror=config.mirror)

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from reacquire.imaging import Preprocessing
-from training.cache import build_cache
+from training.cache import build_cache, open_cache
 from training.cli import app
-from training.config import Phase, TrainConfig
+from training.config import Phase, TrainConfig, TrainError
 from training.ingest import IngestError
-from training.runs import run_training
+from training.runs import batches_of, run_training
 
 TINY = TrainConfig("segmenter", "smoke", "default", (Phase(4, 4, 1e-3),), checkpoint_every=2)
 
@@ -77,6 +77,21 @@ def test_a_patient_in_two_splits_is_refused(tmp_path: Path) -> None:
     with pytest.raises(IngestError, match=r"manifest.jsonl: p1 is in two splits .*split again"):
         build_cache(tmp_path, tmp_path / "cache", Preprocessing())
     assert not (tmp_path / "cache" / "index.json").exists()
+
+
+def test_an_editor_that_would_learn_to_do_nothing_is_refused(tmp_path: Path) -> None:
+    whole = write_fake_cache(tmp_path / "cache", size=64)
+    index = json.loads((tmp_path / "cache" / "index.json").read_text())
+    rows = [row | {"pair_group": f"{row['woman']}/{row['index']}"} for row in index["rows"]]  # as those of patients are
+    (tmp_path / "cache" / "index.json").write_text(json.dumps(index | {"rows": rows}))
+    pairs = TrainConfig("editor", "smoke", "default", (Phase(1, 4, 1e-3),))
+    with pytest.raises(TrainError, match=r"preset smoke of the editor learns from pairs.*preset paper"):
+        run_training(tmp_path / "cache", tmp_path / "run", pairs, resume=False, report=silent)
+    assert not (tmp_path / "run").exists()
+    unpaired = open_cache(tmp_path / "cache")
+    assert batches_of(replace(pairs, network="paper-small"), unpaired)
+    assert batches_of(replace(pairs, model="predictor"), unpaired)
+    assert batches_of(pairs, whole)
 
 
 def refused(*words: str | Path) -> str:

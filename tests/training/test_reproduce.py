@@ -59,6 +59,18 @@ def test_a_download_takes_the_place_of_the_simulation(tmp_path: Path) -> None:
     assert stages["downstream"][4:8] == ("--output", f"{tmp_path}/out/downstream", "--preset", "paper")
 
 
+def test_data_without_pairs_want_a_preset_that_needs_none_before_anything_is_run(tmp_path: Path) -> None:
+    terminal = Terminal()
+    with pytest.raises(ReproduceError, match=r"two-core learns from pairs.*duke.*PRESET=paper"):
+        start(Plan(tmp_path / "out", "two-core", data=tmp_path / "duke"), terminal)
+    assert terminal.commands == []
+    assert not (tmp_path / "out").exists()
+    simulated = tmp_path / "phantom"
+    simulated.mkdir()
+    (simulated / "manifest.jsonl").touch()
+    assert stages_of(Plan(tmp_path / "out", "two-core", data=simulated))
+
+
 def test_a_stage_that_fails_ends_it_and_the_next_run_begins_there(tmp_path: Path) -> None:
     plan, broken, whole = Plan(tmp_path / "out"), Terminal(fails="pack"), Terminal()
     with pytest.raises(ReproduceError, match=r"pack ended with status 3.*same command again"):
