@@ -4,9 +4,12 @@ The cache holds what training touches at every step: normalised slices (float16)
 has them noiseless truths. It is built once and never altered; there are no pickles in it.
 """
 
+import errno
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +19,16 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from PIL import Image
 
-from reacquire.dicom import SliceImage, read_slice
+from reacquire.dicom import read_slice
+from reacquire.errors import ReacquireError
 from reacquire.iap import load_vocabulary
 from reacquire.imaging import Preprocessing
+from training.ingest.problem import IngestError
 from training.split import check_disjoint
 
 Split = Literal["train", "val", "test"]
 FORMAT = "reacquire-cache/2"
+ARRAYS = ("images", "labels", "cleans")
 UNKNOWN = 255  # label of every pixel of a slice without a mask
 
 
@@ -100,41 +106,77 @@ def build_cache(
     ValueError
         When the manifest is not split yet.
     IngestError
-        When a patient is in two splits.
+        When a patient is in two splits, a file can't be used, or the cache can't be written; it names the file.
     """
     if (folder / "index.json").exists():
         raise FileExistsError(f"{folder} holds a cache already; name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
     manifest = cohort / "manifest.jsonl"
     entries = _usable(manifest)
+    try:
+        rows, synthetic = _write_arrays(cohort, entries, folder, preprocessing, progress)
+        index = {
+            "format": FORMAT,
+            "preprocessing": preprocessing.to_dict(),
+            "cohort": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+            "synthetic": synthetic,
+            "rows": [asdict(row) for row in rows],
+        }
+        part = folder / ".index.json.part"  # the index says that the cache is finished: whole or not at all
+        part.write_text(json.dumps(index), encoding="utf-8")
+        part.replace(folder / "index.json")
+    except OSError as error:  # of writing: a file that can't be read has its own message
+        with suppress(OSError):
+            _clear(folder)
+        raise _not_written(error, folder) from error
+    return open_cache(folder)
+
+
+def _write_arrays(
+    cohort: Path, entries: list[dict], folder: Path, preprocessing: Preprocessing, progress: Callable
+) -> tuple[list[Row], bool]:
+    """Fill the arrays of a cache; returns its rows and whether all of them are synthetic."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _clear(folder)  # what a build that was broken off has left
     shape = (len(entries), preprocessing.size, preprocessing.size)
-    images = open_memmap(folder / "images.npy", mode="w+", dtype=np.float16, shape=shape)
-    labels = open_memmap(folder / "labels.npy", mode="w+", dtype=np.uint8, shape=shape)
+    images = _reserve(folder / "images.npy", np.float16, shape)
+    labels = _reserve(folder / "labels.npy", np.uint8, shape)
     truth = all(entry["clean"] for entry in entries)
-    cleans = open_memmap(folder / "cleans.npy", mode="w+", dtype=np.float16, shape=shape) if truth else None
+    cleans = _reserve(folder / "cleans.npy", np.float16, shape) if truth else None
     rows, synthetic = [], True
     for i, entry in enumerate(progress(entries)):
-        slice_ = read_slice((cohort / entry["file"]).read_bytes(), allow_synthetic=True)
-        synthetic &= slice_.header.synthetic
-        images[i], labels[i], clean = _at_model_size(cohort, entry, slice_, preprocessing)
+        images[i], labels[i], clean, marked = _at_model_size(cohort, entry, preprocessing)
         if cleans is not None:
             cleans[i] = clean
+        synthetic &= marked
         iap = load_vocabulary().recognise(entry["iap"])  # an ingest completes headers from the spreadsheet
         rows.append(Row(i, entry["woman"], entry["split"], entry["pair_group"], iap, entry["mask"] is not None))
     for array in (images, labels, cleans):
         if array is not None:
             array.flush()
-    index = {
-        "format": FORMAT,
-        "preprocessing": preprocessing.to_dict(),
-        "cohort": hashlib.sha256(manifest.read_bytes()).hexdigest(),
-        "synthetic": synthetic,
-        "rows": [asdict(row) for row in rows],
-    }
-    part = folder / ".index.json.part"  # the index says that the cache is finished: whole or not at all
-    part.write_text(json.dumps(index), encoding="utf-8")
-    part.replace(folder / "index.json")
-    return open_cache(folder)
+    return rows, synthetic
+
+
+def _reserve(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+    """A new array on disk with all of its blocks: writing into a sparse one would kill the process on a full disk."""
+    array = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # macOS has none
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
+def _clear(folder: Path) -> None:
+    """Remove the arrays of an unfinished cache."""
+    for name in ARRAYS:
+        (folder / f"{name}.npy").unlink(missing_ok=True)
+
+
+def _not_written(error: OSError, folder: Path) -> IngestError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    what = "the disk is full; make room" if full else f"it could not be written ({error.strerror}); put that right"
+    return IngestError(
+        f"{folder}: {what} and repeat the command: the cache is then built from its beginning, all else is kept"
+    )
 
 
 def _usable(manifest: Path) -> list[dict]:
@@ -147,15 +189,31 @@ def _usable(manifest: Path) -> list[dict]:
     return used
 
 
-def _at_model_size(cohort: Path, entry: dict, slice_: SliceImage, preprocessing: Preprocessing) -> tuple:
-    """(image, labels, clean or None) of one manifest line."""
-    image = preprocessing.forward(slice_.canonical())
+def _at_model_size(cohort: Path, entry: dict, preprocessing: Preprocessing) -> tuple:
+    """(image, labels, clean or None, whether the slice is marked as synthetic) of one manifest line."""
+    with _named(entry["file"]):
+        slice_ = read_slice((cohort / entry["file"]).read_bytes(), allow_synthetic=True)
+        image = preprocessing.forward(slice_.canonical())
     labels = np.full(image.values.shape, UNKNOWN, np.uint8)
     if entry["mask"]:
-        with Image.open(cohort / entry["mask"]) as mask:
+        with _named(entry["mask"]), Image.open(cohort / entry["mask"]) as mask:
             labels = preprocessing.forward_labels(slice_.orientation.to_canonical(np.asarray(mask)))
     clean = None
     if entry["clean"]:
-        truth = slice_.orientation.to_canonical(np.load(cohort / entry["clean"], allow_pickle=False))
-        clean = preprocessing.on_scale_of(truth, image)
-    return image.values, labels, clean
+        with _named(entry["clean"]):
+            truth = slice_.orientation.to_canonical(np.load(cohort / entry["clean"], allow_pickle=False))
+            clean = preprocessing.on_scale_of(truth, image)
+    return image.values, labels, clean, slice_.header.synthetic
+
+
+@contextmanager
+def _named(file: str) -> Iterator[None]:
+    """What goes wrong with a file of the manifest, as one message that names it."""
+    try:
+        yield
+    except (ReacquireError, OSError, ValueError, EOFError) as error:
+        why = getattr(error, "strerror", None) or error  # the text of an OSError repeats the path
+        raise IngestError(
+            f"{file} can't be used ({why}); get the file again, or give its line in manifest.jsonl a reason under "
+            '"excluded" and repeat the command'
+        ) from error

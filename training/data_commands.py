@@ -19,7 +19,6 @@ from training.augment.plan import FORMATS
 from training.cache import SliceCache, build_cache, open_cache
 from training.ingest import IngestError, Request
 from training.ingest import ingest as ingest_data
-from training.ingest.manifest import disk_error
 from training.progress import counted, tracked
 from training.split import MODES, split_manifest
 
@@ -126,16 +125,14 @@ def cached(cohort: Path) -> SliceCache:
     Raises
     ------
     IngestError
-        When there is no manifest, or it is not split, or the disk is full.
+        When there is no manifest, or it is not split, a file of it can't be used, or the disk is full.
     """
     try:
         if not (cohort / "cache" / "index.json").exists():
             build_cache(cohort, cohort / "cache", Preprocessing(), progress=lambda items: tracked(items, "cache"))
         return open_cache(cohort / "cache")
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         raise IngestError(f"{cohort} cannot be used: {error}") from error
-    except OSError as error:
-        raise disk_error(error, cohort / "cache") from error
 
 
 def fail(error: Exception) -> NoReturn:
