@@ -4,7 +4,7 @@ import json
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import torch
 import typer
@@ -50,20 +50,26 @@ def cohort(
 
     A cohort that is complete but not cached is cached.
     """
-    if not (folder / MANIFEST).exists():
-        with counted(women, "women") as report:
-            write_cohort(
-                folder,
-                women=women,
-                seed=seed,
-                slices_per_woman=slices,
-                protocols_per_woman=protocols,
-                truth=truth,
-                mode=mode,
-                workers=workers,
-                progress=report,
-            )
-    build_cache(folder, folder / "cache", Preprocessing(size=size), progress=lambda items: tracked(items, "cache"))
+    try:
+        if not (folder / MANIFEST).exists():
+            with counted(women, "women") as report:
+                write_cohort(
+                    folder,
+                    women=women,
+                    seed=seed,
+                    slices_per_woman=slices,
+                    protocols_per_woman=protocols,
+                    truth=truth,
+                    mode=mode,
+                    workers=workers,
+                    progress=report,
+                )
+        build_cache(folder, folder / "cache", Preprocessing(size=size), progress=lambda items: tracked(items, "cache"))
+    except (FileExistsError, IngestError, ValueError) as error:
+        fail(error)
+    except OSError as error:  # the cache has its own message
+        why = error.strerror or error
+        fail(OSError(f"{folder} can't be written ({why}); make room and repeat the command: it begins with woman 1"))
 
 
 app.command()(ingest)
@@ -115,7 +121,7 @@ def train(
         config = placed(config, accelerator)  # type: ignore[arg-type]
     try:
         _train(cohort, run, config, resume, init, accelerator, trackers)  # type: ignore[arg-type]
-    except (IngestError, TrainError, OSError) as error:
+    except (IngestError, TrainError, OSError, ImportError) as error:
         fail(error)
 
 
@@ -192,7 +198,7 @@ def evaluate(
         cache = cached(cohort)
         settings = Settings.of(options, pipeline.editor.setup)
         report = evaluate_bundle(pipeline, cache, output, inputs, settings=settings, tracked=tracked)
-    except (ValueError, OSError, ReacquireError) as error:
+    except (ValueError, OSError, ReacquireError, IngestError) as error:
         fail(error)
     for answer in report.answers:
         typer.echo(f"{answer.question} {answer.figure.estimate.value:.3f}. {answer.verdict}")
@@ -242,17 +248,27 @@ def pack(
     noise: Annotated[bool | None, typer.Option(help="of a direct editor: results show the target's noise")] = None,
 ) -> None:
     """Pack three finished runs as a bundle."""
-    own = PAPER if (read_record(editor).method or {}).get("method") == "sdedit" else DIRECT
     asked = {"steps": steps, "guidance_scale": guidance_scale, "noise": noise}
-    pack_bundle(
-        folder,
-        Card(folder.name, version, description, datetime.now(UTC).date().isoformat(), training_data),
-        {"editor": editor, "predictor": predictor, "segmenter": segmenter},
-        {**own, **{name: value for name, value in asked.items() if value is not None}},
-        metrics=metrics_of(json.loads(metrics.read_text(encoding="utf-8"))) if metrics else {},
-        licence_file=LICENCE,
-    )
+    try:
+        own = PAPER if (read_record(editor).method or {}).get("method") == "sdedit" else DIRECT
+        pack_bundle(
+            folder,
+            Card(folder.name, version, description, datetime.now(UTC).date().isoformat(), training_data),
+            {"editor": editor, "predictor": predictor, "segmenter": segmenter},
+            {**own, **{name: value for name, value in asked.items() if value is not None}},
+            metrics=_metrics(metrics) if metrics else {},
+            licence_file=LICENCE,
+        )
+    except (ValueError, OSError) as error:
+        fail(error)
     typer.echo(f"bundle: {folder}")
+
+
+def _metrics(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return metrics_of(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is no report.json of the evaluate command ({type(error).__name__})") from error
 
 
 if __name__ == "__main__":

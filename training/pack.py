@@ -5,12 +5,14 @@ Everything that the weights depend on comes from the runs' own records; runs tha
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from reacquire.bundles.manifest import FORMAT, MANIFEST_NAME, Manifest, NetworkEntry, file_sha256
@@ -59,44 +61,61 @@ def pack_bundle(
     FileExistsError
         When the folder exists: a released bundle is never altered.
     ValueError
-        When the runs disagree, or saw data that is not simulated and the card does not say which.
+        When the runs disagree, weights can't be read, or data was seen that is not simulated and the card does not say
+        which.
+    FileNotFoundError
+        When a run has not finished.
+    OSError
+        When the bundle can't be written, as on a full disk; nothing is left of it.
     """
     records = {name: read_record(runs[name]) for name in MODELS}
     _check_agreement(records)
     training_data = _training_data(card, records)
     if folder.exists():
         raise FileExistsError(f"{folder} exists and a bundle is never altered; name a new folder")
-    whole, folder = folder, folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(folder, ignore_errors=True)  # of a packing that was killed
-    folder.mkdir(parents=True)
-    for sub in ("configs", "models", "docs"):
-        (folder / sub).mkdir()
-    networks = {name: _add_network(folder, name, runs[name], record) for name, record in records.items()}
-    shutil.copyfile(licence_file, folder / "LICENSE")
-    (folder / "docs" / "data_license.txt").write_text(training_data + "\n", encoding="utf-8")
-    (folder / "docs" / "README.md").write_text(
-        model_card(f"{card.name} {card.version}", card.description, training_data, card.licence, records, metrics),
-        encoding="utf-8",
-    )
-    _write_json(folder / "configs" / "metadata.json", monai_metadata(card.version, card.description, records))
-    manifest = Manifest.model_validate(
-        {
-            "format": FORMAT,
-            **asdict(card),
-            "training_data": training_data,
-            "patient_data": not all(record.synthetic for record in records.values()),
-            **_pins(records, defaults),
-            "networks": networks,
-            "trained_on": records["editor"].scanners,
-            "metrics": metrics,
-            "files": {
-                p.relative_to(folder).as_posix(): file_sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()
-            },
-        }
-    )
-    _write_json(folder / MANIFEST_NAME, manifest.model_dump())
-    folder.rename(whole)
+    with _made_whole(folder) as part:
+        for sub in ("configs", "models", "docs"):
+            (part / sub).mkdir()
+        networks = {name: _add_network(part, name, runs[name], record) for name, record in records.items()}
+        shutil.copyfile(licence_file, part / "LICENSE")
+        (part / "docs" / "data_license.txt").write_text(training_data + "\n", encoding="utf-8")
+        (part / "docs" / "README.md").write_text(
+            model_card(f"{card.name} {card.version}", card.description, training_data, card.licence, records, metrics),
+            encoding="utf-8",
+        )
+        _write_json(part / "configs" / "metadata.json", monai_metadata(card.version, card.description, records))
+        manifest = Manifest.model_validate(
+            {
+                "format": FORMAT,
+                **asdict(card),
+                "training_data": training_data,
+                "patient_data": not all(record.synthetic for record in records.values()),
+                **_pins(records, defaults),
+                "networks": networks,
+                "trained_on": records["editor"].scanners,
+                "metrics": metrics,
+                "files": {
+                    p.relative_to(part).as_posix(): file_sha256(p) for p in sorted(part.rglob("*")) if p.is_file()
+                },
+            }
+        )
+        _write_json(part / MANIFEST_NAME, manifest.model_dump())
     return manifest
+
+
+@contextmanager
+def _made_whole(folder: Path) -> Iterator[Path]:
+    """A folder that gets its name once the block has filled it; where that can't be done nothing is left of it."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a packing that was killed
+    try:
+        part.mkdir(parents=True)
+        yield part
+        part.rename(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        why = getattr(error, "strerror", None) or error
+        raise OSError(f"{folder} can't be written ({why}); make room and repeat the command: it begins anew") from error
 
 
 def _check_agreement(records: Mapping[str, RunRecord]) -> None:
@@ -115,7 +134,9 @@ def _training_data(card: Card, records: Mapping[str, RunRecord]) -> str:
     if card.training_data is not None:
         return card.training_data
     if not all(record.synthetic for record in records.values()):
-        raise ValueError("the runs saw slices that are not marked as synthetic: say what the training data was")
+        raise ValueError(
+            "the runs saw slices that are not marked as synthetic: say what the training data was (--training-data)"
+        )
     return SIMULATED
 
 
@@ -143,7 +164,11 @@ def _pins(records: Mapping[str, RunRecord], defaults: Mapping[str, Any]) -> dict
 
 def _add_network(folder: Path, name: str, run: Path, record: RunRecord) -> NetworkEntry:
     """Copy a run's weights in half precision; integer buffers stay as they are."""
-    tensors = load_file(run / "weights.safetensors")
+    weights = run / "weights.safetensors"
+    try:
+        tensors = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{weights} can't be read ({error}); train the {name} again") from error
     halved = {k: v.to(torch.float16) if v.is_floating_point() else v for k, v in tensors.items()}
     file = f"models/{name}.safetensors"
     save_file(halved, folder / file)

@@ -9,6 +9,7 @@ from typing import Any
 
 from reacquire.iap import Categorical, Encoding
 from training.cache import SliceCache
+from training.ingest.manifest import replace_file
 
 NAME = "network.json"
 
@@ -93,7 +94,8 @@ def unseen_categories(encoding: Encoding, *seen: Mapping[str, Mapping[str, int]]
 
 
 def write_record(run: Path, record: RunRecord) -> None:
-    (run / NAME).write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
+    """Write the record, which says that the run has finished: whole or not at all, else IngestError."""
+    replace_file(run / NAME, (json.dumps(asdict(record), indent=1) + "\n").encode())
 
 
 def read_record(run: Path) -> RunRecord:
@@ -104,5 +106,10 @@ def read_record(run: Path) -> RunRecord:
     FileNotFoundError
         When the run has not finished.
     """
+    if not (run / NAME).exists():
+        raise FileNotFoundError(
+            f"{run / NAME} is not there: no run has finished in this folder; go on with it (reacquire-train train with "
+            "the same options and --resume) or name another"
+        )
     data = json.loads((run / NAME).read_text(encoding="utf-8"))
     return RunRecord(**data)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -152,11 +153,11 @@ def run_training(
     Raises
     ------
     FileExistsError, TrainError
-        As ``open_run``.
-    OSError
+        As ``open_run`` and ``batches_of``, and when ``init`` holds other tensors than the network.
+    IngestError, OSError
         When a file can't be written; what was finished is kept.
-    RuntimeError
-        When ``init`` holds other tensors than the network.
+    ImportError
+        When a tracker's extra is not installed.
     """
     if fabric is None:
         config = placed(config)
@@ -171,7 +172,7 @@ def run_training(
     task = Task(batch, objective, validation_of(config, cache, objective))
     network, network_config = build_network(config)
     if init is not None:
-        network.load_state_dict(load_file(init))
+        _load(init, network, config)
     with fabric.rank_zero_first():
         open_run(run, config, resume=resume or not fabric.is_global_zero)
     state = train(network, task, config, run, fabric, report=report, trackers=trackers)
@@ -182,6 +183,20 @@ def run_training(
         write_record(run, _record(config, cache, network_config, state, started_from))
     fabric.barrier()
     return weights
+
+
+def _load(init: Path, network: nn.Module, config: TrainConfig) -> None:
+    try:
+        network.load_state_dict(load_file(init))
+    except RuntimeError as error:  # its text lists every tensor
+        raise TrainError(
+            f"{init} holds the tensors of another network; give weights.safetensors of a {config.model} of preset "
+            f"{config.preset}, or one of the same network, or leave out --init"
+        ) from error
+    except (SafetensorError, OSError) as error:
+        raise TrainError(
+            f"{init} can't be read as weights ({error}); give another file, or leave out --init"
+        ) from error
 
 
 def open_run(folder: Path, config: TrainConfig, *, resume: bool) -> None:

@@ -2,15 +2,16 @@
 
 import json
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from bad_disk import no_file_beyond
 from fake_cache import write_fake_cache
 from safetensors.torch import load_file
+from tiny_bundle import tiny_run
 from typer.testing import CliRunner
 
 from reacquire.imaging import Preprocessing
@@ -32,17 +33,6 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cohort")
     write_fake_cache(folder / "cache", women=40)
     return folder
-
-
-@contextmanager
-def no_file_beyond(size: int) -> Iterator[None]:
-    """As on a disk that is nearly full: the system refuses to let a file grow beyond ``size`` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on(cohort: Path, tmp_path: Path) -> None:
@@ -101,8 +91,16 @@ def refused(*words: str | Path) -> str:
     return line
 
 
-def test_the_command_says_in_one_line_what_to_do(cohort: Path, tmp_path: Path) -> None:
+def test_the_command_says_in_one_line_what_to_do(cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = ("--cohort", cohort, "--run", tmp_path)
     assert "preset of smaller batches" in refused(*given, "--preset", "paper", "--steps", "1", "--accelerator", "cpu")
     assert "--precision 32-true" in refused(*given, "--precision", "16-mixed", "--accelerator", "cpu")
     assert "manifest.jsonl" in refused("--cohort", tmp_path, "--run", tmp_path)
+    start = ("--cohort", cohort, "--accelerator", "cpu", "--steps", "1", "--run")
+    foreign, broken = tiny_run(tmp_path / "predictor", "predictor") / "weights.safetensors", tmp_path / "broken"
+    broken.write_bytes(b"no weights")
+    assert f"{foreign} holds the tensors of another network" in refused(*start, tmp_path / "b", "--init", foreign)
+    assert f"{broken} can't be read" in refused(*start, tmp_path / "c", "--init", broken)
+    assert "none.st can't be read" in refused(*start, tmp_path / "d", "--init", tmp_path / "none.st")
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    assert "pip install 'reacquire[tracking]'" in refused(*start, tmp_path / "e", "--track", "tensorboard")

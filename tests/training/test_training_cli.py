@@ -41,8 +41,8 @@ def test_a_cohort_that_was_not_cached_is_cached_and_a_finished_one_is_kept(cohor
     (cohort / "cache" / "index.json").rename(cohort / "index.bak")
     run("cohort", cohort, "--women", "5")
     assert (cohort / "cache" / "index.json").read_bytes() == (cohort / "index.bak").read_bytes()
-    with pytest.raises(FileExistsError):
-        run("cohort", cohort, "--women", "5")
+    result = CliRunner().invoke(app, ["cohort", str(cohort), "--women", "5"])
+    assert (result.exit_code, "holds a cache already; name another folder" in result.stderr) == (1, True)
 
 
 def test_from_runs_to_a_measured_bundle(cohort: Path, tmp_path: Path) -> None:
