@@ -121,7 +121,8 @@ def stages_of(plan: Plan) -> tuple[Stage, ...]:
     masks = () if plan.masks is None else ("--masks", plan.masks)
     source = (plan.data or phantom, data, *masks)
     add("ingest", data / MANIFEST, "ingest", *source, "--workers", plan.workers, "--resume")
-    add("split", data / SPLIT, "split", data)
+    as_authors = ("--mode", "paper") if plan.preset == "paper" and not simulated else ()
+    add("split", data / SPLIT, "split", data, *as_authors)
     runs = {model: root / "runs" / model for model in MODELS}
     for model, run in runs.items():
         how = ("--cohort", data, "--run", run, "--preset", plan.preset, "--resume", *cut)

@@ -28,6 +28,7 @@ from training.downstream.arms import ARMS, intensified
 from training.downstream.copies import counterfactual_copies, histogram_copies
 from training.downstream.data import directions, training_cache
 from training.downstream.table import as_text, rows_of
+from training.evaluation.downstream import downstream as report_section
 from training.ingest import IngestError
 from training.pack import Card, pack_bundle
 
@@ -96,6 +97,20 @@ def test_nobody_is_trained_on_whom_it_is_tested_on(cache: SliceCache) -> None:
         assert {row.iap["Manufacturer"] for row in direction.train + direction.val} == {maker}
 
 
+def test_a_cohort_split_as_the_authors_did_is_validated_on_its_test_women_and_says_so(
+    cohort: Path, cache: SliceCache, bundle: Path, tmp_path: Path
+) -> None:
+    rows = tuple(replace(row, masked=False) if row.split == "val" else row for row in cache.rows)
+    papers = replace(cache, rows=rows)
+    for direction in directions(papers):
+        assert direction.val == direction.test[direction.vendor] != ()
+    run(cohort, tmp_path / "out", bundle, cache=papers, arms=())
+    document = json.loads((tmp_path / "out" / "downstream.json").read_text())
+    assert document["measured_with"]["validated_on"] == "test"
+    section = report_section(tmp_path / "out" / "downstream.json")
+    assert any("chosen on the women that they are tested on" in caveat for caveat in section.caveats)
+
+
 def test_copies_stand_beside_the_originals_with_their_labels(cache: SliceCache) -> None:
     rows = directions(cache)[0].train
     copies = np.zeros((2 * len(rows), SIZE, SIZE), np.float16)
@@ -156,6 +171,8 @@ def test_intensity_of_a_slice_does_not_depend_on_its_batch() -> None:
 def test_every_arm_gets_the_same_steps_and_the_table_every_comparison(finished: Path) -> None:
     document = json.loads((finished / "downstream.json").read_text())
     assert document["measured_with"] == json.loads((finished / "experiment.json").read_text())
+    assert document["measured_with"]["validated_on"] == "val"
+    assert not any("tested on" in caveat for caveat in report_section(finished / "downstream.json").caveats)
     rows = document["rows"]
     keys = ["direction", "arm", "tissue", "dice", "difference_to_none", "p_holm", "seeds", "steps"]
     assert {tuple(row) for row in rows} == {tuple(keys)}
@@ -243,7 +260,7 @@ def test_cohorts_that_cannot_serve_are_one_message(
     for rows, message in (
         (siemens, "no training slice of GE with a mask"),
         (tuple(replace(row, masked=False) for row in cache.rows), "--masks"),
-        (tuple(row for row in cache.rows if row.split != "val"), "no validation slice of GE"),
+        (tuple(row for row in cache.rows if row.split != "val" or row in siemens), "no validation slice of GE"),
         (tuple(row for row in cache.rows if row.split != "train" or row.woman < 3), "fewer than a batch of 4"),
     ):
         with pytest.raises(DownstreamError, match=message):

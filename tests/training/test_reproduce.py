@@ -55,6 +55,8 @@ def test_a_download_takes_the_place_of_the_simulation(tmp_path: Path) -> None:
         "--masks",
         f"{tmp_path}/masks",
     )
+    assert stages["split"] == ("split", f"{tmp_path}/out/data", "--mode", "paper")
+    assert {s.name: s.words for s in stages_of(Plan(tmp_path / "out", "paper"))}["split"] == stages["split"][:2]
     assert stages["pack"][-2:] == ("--training-data", "The patients ingested from duke")
     assert stages["downstream"][4:8] == ("--output", f"{tmp_path}/out/downstream", "--preset", "paper")
 

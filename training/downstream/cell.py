@@ -1,7 +1,8 @@
 """One cell: a segmenter trained on one vendor under one arm and seed, its best weights tested on both vendors.
 
 The training is that of ``reacquire-train train segmenter``. The best weights are those with the lowest loss on
-validation women of the vendor that is trained on: nobody of the other vendor, nobody who is tested on, has a say.
+validation women of the vendor that is trained on: nobody of the other vendor, nobody who is tested on, has a say. (A
+cohort that was split as the authors did has no such women: there, those who are tested on choose.)
 """
 
 import json

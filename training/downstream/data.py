@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from training.cache import Row, SliceCache
+from training.cache import Row, SliceCache, Split
 
 # Manufacturer of the vocabulary -> what the tables call it
 VENDORS: Mapping[str, str] = {"GE MEDICAL SYSTEMS": "GE", "SIEMENS": "Siemens"}
@@ -37,6 +37,11 @@ class Direction:
         return next(maker for maker, name in VENDORS.items() if name == self.other)
 
 
+def validation_split(cache: SliceCache) -> Split:
+    """Whose women choose the weights: those of the test where a cohort has no others with masks, as in the paper."""
+    return "val" if cache.split("val", masked=True) else "test"
+
+
 def directions(cache: SliceCache) -> tuple[Direction, ...]:
     """Both directions.
 
@@ -45,14 +50,14 @@ def directions(cache: SliceCache) -> tuple[Direction, ...]:
     DownstreamError
         When a vendor lacks slices with masks to train, validate or test on.
     """
-    names = tuple(VENDORS.values())
+    names, validation = tuple(VENDORS.values()), validation_split(cache)
     test = {name: _rows(cache, "test", name) for name in names}
     found = tuple(
         Direction(
             vendor,
             other,
             _rows(cache, "train", vendor),
-            _rows(cache, "val", vendor),
+            _rows(cache, validation, vendor),
             _rows(cache, "train", other, masked=False),
             test,
         )
@@ -72,8 +77,8 @@ def directions(cache: SliceCache) -> tuple[Direction, ...]:
     return found
 
 
-def _rows(cache: SliceCache, split: str, vendor: str, *, masked: bool = True) -> tuple[Row, ...]:
-    rows = cache.split(split, masked=masked)  # type: ignore[arg-type]
+def _rows(cache: SliceCache, split: Split, vendor: str, *, masked: bool = True) -> tuple[Row, ...]:
+    rows = cache.split(split, masked=masked)
     return tuple(row for row in rows if VENDORS.get(str(row.iap.get("Manufacturer"))) == vendor)
 
 

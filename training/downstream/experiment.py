@@ -17,7 +17,7 @@ from training.config import TrainConfig, to_json
 from training.downstream.arms import ARMS, BASELINE, Arm
 from training.downstream.cell import Cell, read_cell, run_cell
 from training.downstream.copies import Track, bundle_editor, counterfactual_copies, histogram_copies
-from training.downstream.data import Direction, DownstreamError, directions, training_cache
+from training.downstream.data import Direction, DownstreamError, directions, training_cache, validation_split
 from training.downstream.table import rows_of
 from training.hardware import placed
 from training.ingest.manifest import MANIFEST, disk_error, replace_file
@@ -166,4 +166,5 @@ def _pins(
         "copies": request.copies,
         "configs": {cell.direction.vendor: to_json(replace(cell.config, seed=0)) for cell in cells},
         "targets": "training women of the other vendor",
+        "validated_on": validation_split(cache),
     }
