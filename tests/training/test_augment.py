@@ -14,7 +14,9 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import redis
 from duke_trees import MARGIN, Patient
+from obstore.exceptions import GenericError
 from tiny_bundle import pack_tiny
 from typer.testing import CliRunner
 
@@ -364,3 +366,40 @@ def test_workers_with_other_weights_are_found_out(
     intake = Intake(store, blobs, workers, load_vocabulary(), Limits())
     with pytest.raises(AugmentError, match="the workers serve other, not tiny"):
         augment(request(dataset, tmp_path / "out", bundle), lambda info: Broker(intake, dataset, info))
+
+
+class DropsOut:
+    """A job store or its files, out of reach at one ``get``."""
+
+    def __init__(self, whole, at: int, error: Exception) -> None:
+        self._whole, self._left, self._error = whole, at, error
+
+    def __getattr__(self, name: str):
+        return getattr(self._whole, name)
+
+    def get(self, key: str):
+        self._left -= 1
+        if self._left == 0:
+            raise self._error
+        return self._whole.get(key)
+
+
+@pytest.mark.parametrize("lost", ["state", "record", "files"])
+def test_a_broker_that_drops_out_is_one_message_and_the_run_goes_on(
+    lost: str, dataset: Path, bundle: Path, tmp_path: Path, store, blobs
+) -> None:
+    workers = Workers(load_pipeline(bundle), store, blobs)
+    at = {"state": 3, "record": 4, "files": 3}[lost]  # of the second slice: each has a state, a record, and two files
+    jobs = store if lost == "files" else DropsOut(store, at, redis.exceptions.ConnectionError())
+    files = DropsOut(blobs, at, GenericError("gone")) if lost == "files" else blobs
+    intake = Intake(jobs, files, workers, load_vocabulary(), Limits())
+    asked = request(dataset, tmp_path / "out", bundle, copies=1)
+
+    def broker(info):
+        return Broker(intake, dataset, info, in_flight=1, patience_s=20)
+
+    with pytest.raises(AugmentError, match=r"broker cannot be reached .*see that it runs.*--resume"):
+        augment(asked, broker)
+    summary = augment(asked, broker, resume=True)
+    assert (summary.found, summary.made) == (1, 2 * SLICES - 1)
+    assert len(set(workers.entered)) == len(workers.entered) == 2 * SLICES, "no slice is made twice"

@@ -7,10 +7,12 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import redis
+from obstore.exceptions import BaseError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from reacquire.bundles.store import BundleInfo
@@ -80,32 +82,44 @@ class Broker:
         deadline = time.monotonic() + self.patience_s
         while True:
             try:
-                return self.intake.files(item.spec, [data], key=f"augment {item.key}", renew=True).job_id
+                with _reaching():
+                    return self.intake.files(item.spec, [data], key=f"augment {item.key}", renew=True).job_id
             except OverloadedError:
                 if time.monotonic() > deadline:
                     raise AugmentError("the queue stays full; repeat the command with --resume later") from None
                 time.sleep(POLL_S)
-            except redis.RedisError as error:
-                raise AugmentError(
-                    f"the broker cannot be reached ({type(error).__name__}); set REACQUIRE_REDIS_URL and "
-                    "REACQUIRE_BLOB_URL as the workers have them and repeat the command with --resume"
-                ) from error
 
     def _state(self, job: str) -> str:
-        return self.intake.store.get(job).state
+        with _reaching():
+            return self.intake.store.get(job).state
 
     def _result(self, item: Item, job: str) -> Made:
-        record = self.intake.store.get(job)
+        with _reaching():
+            record = self.intake.store.get(job)
         if record.state not in WITH_RESULT:
             failure = record.failure
             if failure is None or failure.code in NOT_THE_SLICES_FAULT:
                 raise AugmentError(f"a job ended as {record.state}; see to the workers and go on with --resume")
             return Made(item, refused=f"{failure.code}: {failure.detail}")
         files = {artifact.name: artifact.key for artifact in record.artifacts}
-        document = json.loads(self.intake.blobs.get(files[DOCUMENT]))
-        if document["bundle"]["sha256"] != self.bundle.sha256:
+        with _reaching():
+            document, image = (self.intake.blobs.get(files[name]) for name in (DOCUMENT, DICOM))
+        told = json.loads(document)
+        if told["bundle"]["sha256"] != self.bundle.sha256:
             raise AugmentError(
-                f"the workers serve {document['bundle']['name']}, not {self.bundle.name}; start them with --bundle "
+                f"the workers serve {told['bundle']['name']}, not {self.bundle.name}; start them with --bundle "
                 f"{self.bundle.folder}, or give theirs"
             )
-        return Made(item, self.intake.blobs.get(files[DICOM]), document)
+        return Made(item, image, told)
+
+
+@contextmanager
+def _reaching() -> Iterator[None]:
+    """A broker or store that drops out, as one message; what is finished is in the ledger, the rest still a job."""
+    try:
+        yield
+    except (redis.RedisError, BaseError) as error:
+        raise AugmentError(
+            f"the broker cannot be reached ({type(error).__name__}); see that it runs, set REACQUIRE_REDIS_URL and "
+            "REACQUIRE_BLOB_URL as the workers have them and repeat the command with --resume"
+        ) from error
