@@ -25,7 +25,7 @@ from training.loop import Report
 from training.pins import PinError, open_pinned
 
 Bar = Callable[[int, str], AbstractContextManager[Report]]
-VALIDATIONS = 10  # in a training, about
+VALIDATIONS = 5  # in a training, about
 RESULT, PINS = "downstream.json", "experiment.json"
 
 
