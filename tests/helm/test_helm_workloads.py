@@ -237,10 +237,14 @@ def test_one_scaler_owns_the_number_of_workers(scenario: str, kind: str) -> None
 
 
 def test_keda_counts_waiting_and_running_jobs_of_this_release() -> None:
-    spec = only(render(VALUES["keda"]), "ScaledObject")["spec"]
+    objects = render(VALUES["keda"])
+    spec = only(objects, "ScaledObject")["spec"]
     (trigger,) = spec["triggers"]
     metadata = trigger["metadata"]
-    where = '{namespace="imaging",service="demo-reacquire"}'
+    wanted = only(objects, "ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    services = [o["metadata"] for o in objects if o["kind"] == "Service"]
+    (scraped,) = [s["name"] for s in services if wanted.items() <= s["labels"].items()]
+    where = f'{{namespace="imaging",service="{scraped}"}}'
     assert metadata["query"] == f"sum(max(reacquire_queue_depth{where}) + max(reacquire_jobs_in_progress{where}))"
     assert metadata["threshold"] == "16"
     assert trigger["authenticationRef"] == {"name": "prometheus-login"}
