@@ -235,6 +235,26 @@ def test_named_peers_are_let_through() -> None:
     assert {rule["ports"][0]["port"]: "to" in rule for rule in egress} == {53: False, 6379: True, 443: True}
 
 
+def test_the_api_alone_reaches_the_identity_provider() -> None:
+    out = [p for p in policies(installed(render(VALUES["oidc"]))) if "egress" in p]
+    (policy,) = [p for p in out if any({"port": 8443, "protocol": "TCP"} in rule["ports"] for rule in p["egress"])]
+    assert policy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "api"
+    assert policy["egress"][0]["to"] == [{"ipBlock": {"cidr": "10.50.0.9/32"}}]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [("api.access.oidc.issuer", ""), ("api.access.oidc.audience", ""), ("networkPolicy.oidcTo", [])]
+)
+def test_an_identity_provider_that_nobody_can_ask_is_refused(path: str, value: Any) -> None:
+    with pytest.raises(helm.HelmRenderError, match=f"{re.escape(path)} is required"):
+        render(changed("oidc", path, value))
+
+
+def test_without_a_policy_the_identity_provider_need_not_be_named() -> None:
+    values = changed("oidc", "networkPolicy", {"enabled": False})
+    assert environment(render(values), "api")["REACQUIRE_ACCESS"] == "oidc"
+
+
 def test_disruption_budgets_select_the_pods(objects: list[dict[str, Any]]) -> None:
     for component in SETTINGS:
         selected = only(objects, "PodDisruptionBudget", f"-{component}")["spec"]["selector"]["matchLabels"]
@@ -323,7 +343,6 @@ def test_an_unsound_value_is_refused(path: str, value: Any) -> None:
         ("blobs.url", "s3://bucket", "blobs.s3Secret is required"),
         ("api.allowUnauthenticated", False, "without a login"),
         ("api.access.mode", "keys", "api.access.keysSecret is required"),
-        ("api.access.mode", "oidc", "api.access.oidc.issuer is required"),
         ("ingress", {"enabled": True, "host": "a.example"}, "ingress.tlsSecret is required"),
         ("ingress", {"enabled": True, "tlsSecret": "tls"}, "ingress.host is required"),
         ("scp.enabled", True, "pacs.config is required"),
