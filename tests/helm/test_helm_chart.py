@@ -243,11 +243,19 @@ def test_the_api_alone_reaches_the_identity_provider() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "value"), [("api.access.oidc.issuer", ""), ("api.access.oidc.audience", ""), ("networkPolicy.oidcTo", [])]
+    ("scenario", "path", "value"),
+    [
+        ("keys", "api.access.keysSecret", ""),
+        ("keys", "test.tokenSecret", ""),
+        ("oidc", "test.tokenSecret", ""),
+        ("oidc", "api.access.oidc.issuer", ""),
+        ("oidc", "api.access.oidc.audience", ""),
+        ("oidc", "networkPolicy.oidcTo", []),
+    ],
 )
-def test_an_identity_provider_that_nobody_can_ask_is_refused(path: str, value: Any) -> None:
+def test_a_login_that_cannot_work_is_refused(scenario: str, path: str, value: Any) -> None:
     with pytest.raises(helm.HelmRenderError, match=f"{re.escape(path)} is required"):
-        render(changed("oidc", path, value))
+        render(changed(scenario, path, value))
 
 
 def test_without_a_policy_the_identity_provider_need_not_be_named() -> None:
@@ -342,7 +350,6 @@ def test_an_unsound_value_is_refused(path: str, value: Any) -> None:
         ("redis.existingSecret", "your-secret", "redis.existingSecret is the placeholder"),
         ("blobs.url", "s3://bucket", "blobs.s3Secret is required"),
         ("api.allowUnauthenticated", False, "without a login"),
-        ("api.access.mode", "keys", "api.access.keysSecret is required"),
         ("ingress", {"enabled": True, "host": "a.example"}, "ingress.tlsSecret is required"),
         ("ingress", {"enabled": True, "tlsSecret": "tls"}, "ingress.host is required"),
         ("scp.enabled", True, "pacs.config is required"),

@@ -149,6 +149,21 @@ def test_the_test_calls_the_api_of_its_release(objects: list[dict[str, Any]]) ->
     assert process["args"][1].rsplit("/", 1)[1] in carried["binaryData"]
 
 
+def test_the_test_shows_the_login_of_its_secret() -> None:
+    (process,) = only(render(VALUES["keys"]), "Job", "-test")["spec"]["template"]["spec"]["containers"]
+    (variable,) = process["env"]
+    assert variable["name"] == "REACQUIRE_TOKEN"
+    assert variable["valueFrom"] == {"secretKeyRef": {"name": "reacquire-test-key", "key": "key"}}
+    (process,) = only(render(VALUES["minimal"]), "Job", "-test")["spec"]["template"]["spec"]["containers"]
+    assert "env" not in process
+
+
+@pytest.mark.parametrize("scenario", ["keys", "oidc"])
+def test_without_the_test_no_login_for_it_is_asked_for(scenario: str) -> None:
+    without = render(changed(scenario, "test", {"enabled": False}))
+    assert without == installed(without)
+
+
 def test_the_slice_of_the_test_is_one_that_we_read() -> None:
     found = read_slice((CHART / "files" / "slice.dcm").read_bytes(), allow_synthetic=True)
     assert found.pixels.shape == (112, 112)
