@@ -23,6 +23,7 @@ from chart_rendering import (
 )
 
 import reacquire
+from service.servers import GRACE_S
 from service.settings import ServiceSettings
 from worker.settings import WorkerSettings
 
@@ -93,6 +94,28 @@ def test_api_probes(objects: list[dict[str, Any]]) -> None:
     ports = {p["name"]: p["containerPort"] for p in process["ports"]}
     assert str(ports["http"]) == environment(objects, "api")["REACQUIRE_PORT"]
     assert str(ports["metrics"]) == environment(objects, "api")["REACQUIRE_METRICS_PORT"]
+
+
+def test_the_api_serves_on_until_nobody_is_sent_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = render(VALUES["minimal"])
+    python, flag, code = container(objects, "api")["lifecycle"]["preStop"]["exec"]["command"]
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    exec(code, {})
+    assert (python, flag, slept) == ("python", "-c", [5])
+    assert slept[0] + GRACE_S < pod(objects, "api")["terminationGracePeriodSeconds"]
+    with pytest.raises(helm.HelmValuesError):
+        render(changed("minimal", "api.terminationGracePeriodSeconds", slept[0] + GRACE_S))
+
+
+def test_api_pods_rather_run_on_different_nodes() -> None:
+    objects = render(VALUES["minimal"])
+    (spread,) = pod(objects, "api")["topologySpreadConstraints"]
+    assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")
+    selected = spread["labelSelector"]["matchLabels"].items()
+    labels = {c: only(objects, "Deployment", f"-{c}")["spec"]["template"]["metadata"]["labels"] for c in SETTINGS}
+    assert selected <= labels["api"].items()
+    assert not selected <= labels["worker"].items()
 
 
 def test_worker_probes_read_the_ready_file(objects: list[dict[str, Any]], tmp_path: Path) -> None:

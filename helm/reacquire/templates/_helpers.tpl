@@ -73,6 +73,7 @@ The confined pod of a component, without what our processes share.
   volumes    YAML list of their volumes
   initContainers  YAML list of what runs before, if any
   restart    Always (default), OnFailure or Never
+  spread     whether its pods rather run on different nodes
   annotations  of the pod, beside the values' podAnnotations
 */}}
 {{- define "reacquire.pod" -}}
@@ -149,6 +150,16 @@ spec:
     {{- with .volumes }}
     {{- . | nindent 4 }}
     {{- end }}
+  {{- if .spread }}
+  topologySpreadConstraints:
+    - maxSkew: 1
+      topologyKey: kubernetes.io/hostname
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "reacquire.selectorLabels" $root | nindent 10 }}
+          app.kubernetes.io/component: {{ .component }}
+  {{- end }}
   {{- with .values.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}
