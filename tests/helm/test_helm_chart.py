@@ -41,7 +41,8 @@ def objects(scenario: str) -> list[dict[str, Any]]:
 
 
 def test_the_scenarios_are_there() -> None:
-    wanted = {"minimal", "gpu", "pacs", "s3", "internal-redis", "keda", "hpa", "monitoring", "training", "keys", "oidc"}
+    of_installation = {"minimal", "gpu", "pacs", "s3", "internal-redis", "keda", "hpa", "training"}
+    wanted = of_installation | {"keys", "oidc", "monitoring", "trail"}
     assert set(SCENARIOS) == wanted
 
 
@@ -335,6 +336,7 @@ def test_names_stay_within_the_limit_of_kubernetes() -> None:
         ("ingress.hosts", ["a.example"]),
         ("test.image", "busybox"),
         ("worker.tolerations", [{"keys": "x"}]),
+        ("extraVolumes", [{"name": "a", "hostPath": {"path": "/"}}]),
     ],
 )
 def test_an_unknown_key_is_refused(path: str, value: Any) -> None:
@@ -353,6 +355,9 @@ def test_an_unknown_key_is_refused(path: str, value: Any) -> None:
         ("extraEnv", [{"name": "REACQUIRE_REDIS_URL", "value": "redis://:secret@redis"}]),
         ("extraEnv", [{"name": "REACQUIRE_LEASE_S"}]),
         ("extraEnv", [{"name": "REACQUIRE_ALLOW_UNAUTHENTICATED", "value": "true"}]),
+        ("extraVolumes", [{"name": "blobs", "persistentVolumeClaim": {"claimName": "a"}}]),
+        ("extraVolumes", [{"name": "a"}]),
+        ("extraVolumeMounts", [{"name": "a", "mountPath": "relative"}]),
         ("autoscaling.kind", "both"),
         ("ingress.paths", []),
         ("redis.internal.appendfsync", "no"),

@@ -93,7 +93,9 @@ def test_what_is_mounted_is_there(objects: list[dict[str, Any]]) -> None:
         templates = only(objects, "StatefulSet")["spec"]["volumeClaimTemplates"] if name.endswith("-redis") else []
         volumes = {v["name"] for v in spec["volumes"]} | {t["metadata"]["name"] for t in templates}
         assert {m["name"] for process in spec["containers"] for m in process["volumeMounts"]} <= volumes
-        assert {v["configMap"]["name"] for v in spec["volumes"] if "configMap" in v} <= set(maps)
+        assert {v["configMap"]["name"] for v in spec["volumes"] if "configMap" in v} <= set(maps) | {"house-ca"}, (
+            "the site's"
+        )
 
 
 def test_writable_folders_of_the_programs_are_volumes(objects: list[dict[str, Any]]) -> None:
@@ -101,8 +103,33 @@ def test_writable_folders_of_the_programs_are_volumes(objects: list[dict[str, An
         for process in spec["containers"]:
             mounts = [m["mountPath"] for m in process["volumeMounts"] if not m.get("readOnly")]
             told = {e["name"]: e.get("value", "") for e in process.get("env", [])}
-            for name in ("REACQUIRE_READY_FILE", "REACQUIRE_SPOOL"):
+            for name in ("REACQUIRE_READY_FILE", "REACQUIRE_SPOOL", "REACQUIRE_TRAIL_DIR"):
                 assert name not in told or told[name].startswith(tuple(mounts)), name
+
+
+def test_volumes_of_the_site_are_in_every_process_of_ours_and_nowhere_else() -> None:
+    values = VALUES["pacs"] | {
+        name: VALUES["trail"][name] for name in ("extraEnv", "extraVolumes", "extraVolumeMounts")
+    }
+    values |= {"bundles": VALUES["s3"]["bundles"]}
+    values |= {"training": VALUES["training"]["training"]}
+    objects = render(values)
+    with_trail = set()
+    for name, spec in pods(objects):
+        claims = {v["name"]: v["persistentVolumeClaim"] for v in spec["volumes"] if "persistentVolumeClaim" in v}
+        if "trail" in claims:
+            with_trail.add(name.removeprefix("demo-reacquire-"))
+            assert claims["trail"] == {"claimName": "reacquire-trail"}
+            for process in spec["containers"] + spec.get("initContainers", []):
+                assert values["extraVolumeMounts"] == [
+                    m for m in process["volumeMounts"] if m["name"] in ("trail", "house-ca")
+                ]
+    assert with_trail == {"api", "worker", "worker-cpu", "courier", "scp"}
+    others = [json.dumps(o) for o in render(VALUES["trail"]) if o["kind"] in ("NetworkPolicy", "PersistentVolumeClaim")]
+    plain = [
+        json.dumps(o) for o in render(VALUES["minimal"]) if o["kind"] in ("NetworkPolicy", "PersistentVolumeClaim")
+    ]
+    assert others == plain
 
 
 @pytest.fixture(scope="module")

@@ -191,6 +191,8 @@ PACS configuration. "secrets" mounts the site's PACS secrets too.
 {{- with .mounts }}{{ $mounts = append $mounts . }}{{ end -}}
 {{- with .volumes }}{{ $volumes = append $volumes . }}{{ end -}}
 {{- with .root.Values.extraEnv }}{{ $env = append $env (toYaml .) }}{{ end -}}
+{{- with .root.Values.extraVolumes }}{{ $volumes = append $volumes (toYaml .) }}{{ end -}}
+{{- with .root.Values.extraVolumeMounts }}{{ $mounts = append $mounts (toYaml .) }}{{ end -}}
 {{- $shared := dict
   "env" ($env | compact | join "\n")
   "mounts" ($mounts | compact | join "\n")
@@ -287,6 +289,9 @@ PACS configuration. "secrets" mounts the site's PACS secrets too.
       mountPath: /bundles
     - name: tmp
       mountPath: /tmp
+    {{- with .Values.extraVolumeMounts }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- end -}}
 {{- end -}}
 
