@@ -297,6 +297,21 @@ def test_the_own_redis_keeps_what_it_was_told() -> None:
     assert password == {"name": "reacquire-redis", "key": "redis-password"}
 
 
+@pytest.mark.parametrize(
+    ("registry", "image", "expected"),
+    [
+        ("", "", "docker.io/valkey/valkey:8-alpine"),
+        ("registry.hospital.example/imaging/", "", "registry.hospital.example/imaging/valkey/valkey:8-alpine"),
+        ("registry.hospital.example", "mirror.example/redis:7", "mirror.example/redis:7"),
+    ],
+)
+def test_the_own_redis_comes_from_the_registry_of_the_house(registry: str, image: str, expected: str) -> None:
+    values = changed("internal-redis", "image.registry", registry)
+    values["redis"]["internal"]["image"] = image
+    (process,) = only(render(values), "StatefulSet")["spec"]["template"]["spec"]["containers"]
+    assert process["image"] == expected
+
+
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is missing (Debian: redis-server)")
 def test_a_real_redis_takes_the_arguments_and_answers_the_probe(tmp_path: Path) -> None:
     values = changed("internal-redis", "redis.internal.server", "redis-server")
