@@ -1,26 +1,16 @@
 """What the API process is told, from REACQUIRE_* variables; checked at boot, secrets masked in ``repr``."""
 
-import ipaddress
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from reacquire.access.address import is_confidential, is_loopback
 from reacquire.access.placeholder import check_secret
 from reacquire.jobs.config import JobsConfig
 
 MIB = 2**20
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address to bind can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class ServiceSettings(BaseSettings, JobsConfig):
@@ -79,8 +69,10 @@ class ServiceSettings(BaseSettings, JobsConfig):
             raise ValueError("REACQUIRE_ACCESS=keys needs REACQUIRE_KEYS_FILE")
         if self.access == "oidc" and not (self.oidc_issuer and self.oidc_audience):
             raise ValueError("REACQUIRE_ACCESS=oidc needs REACQUIRE_OIDC_ISSUER and REACQUIRE_OIDC_AUDIENCE")
-        if self.access == "oidc" and not self.oidc_issuer.startswith(("https://", "http://127.0.0.1")):  # type: ignore[union-attr]
-            raise ValueError("REACQUIRE_OIDC_ISSUER must be an https address")
+        fetched = {"REACQUIRE_OIDC_ISSUER": self.oidc_issuer, "REACQUIRE_OIDC_JWKS_URL": self.oidc_jwks_url}
+        for name, url in fetched.items():
+            if self.access == "oidc" and url is not None and not is_confidential(url):
+                raise ValueError(f"{name} must be an https address: who can change its answer can sign any token")
         return self
 
     @model_validator(mode="after")

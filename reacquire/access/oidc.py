@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import jwt
 
+from reacquire.access.address import is_confidential
 from reacquire.access.principal import SCOPES, Principal, opaque_id
 from reacquire.errors import AccessError, OverloadedError
 
@@ -107,7 +108,10 @@ class TokenVerifier:
         document = self._client.get(url).raise_for_status().json()
         if document["issuer"] != self._provider.issuer:
             raise ValueError("the discovery document belongs to another issuer")
-        return str(document["jwks_uri"])
+        url = str(document["jwks_uri"])
+        if not is_confidential(url):
+            raise ValueError("the discovery document names keys that anybody on the way could replace")
+        return url
 
 
 def _granted(claims: dict[str, Any], path: str) -> set[str]:

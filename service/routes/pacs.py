@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Match
 from starlette.types import Scope
 
+from reacquire.access.address import is_loopback
 from reacquire.errors import AccessError, ContainerError, InputError, PacsError
 from reacquire.jobs.spec import Operation, OperationSpec, Options, TargetValue
 from reacquire.pacs.reference import SeriesReference
@@ -24,7 +25,7 @@ from service.openapi import HOOK_RESPONSES
 from service.request import IdempotencyKey, PinnedBundle, PreferredWait
 from service.routes.operations import answer
 from service.schemas import job_answer
-from service.settings import ServiceSettings, is_loopback
+from service.settings import ServiceSettings
 from service.submit import counted, intake, intake_of
 
 JSON_BYTES = 2**20

@@ -36,6 +36,15 @@ def test_variables_make_valid_settings(name: str, monkeypatch: pytest.MonkeyPatc
     assert OURS[name]().pacs_config == Path("/etc/reacquire/pacs.yaml")
 
 
+@pytest.mark.parametrize("name", ["courier", "scp"])
+def test_prometheus_scrapes_the_gateway(name: str) -> None:
+    scraped = yaml.safe_load((DOCKER / "prometheus.yaml").read_text(encoding="utf-8"))["scrape_configs"]
+    (found,) = [target for job in scraped if job["job_name"] == name for target in job["dns_sd_configs"]]
+    told = variables(name)
+    assert (found["names"], str(found["port"])) == ([name], told["REACQUIRE_METRICS_PORT"])
+    assert told["REACQUIRE_METRICS_HOST"] == "0.0.0.0", "on loopback nobody could"
+
+
 def test_the_configuration_is_valid_and_its_secret_is_given() -> None:
     site = load_pacs_config(DOCKER / "pacs" / "pacs.yaml").sites["orthanc"]
     assert site.auth.secret_env in COMPOSE["courier"]["environment"]

@@ -198,6 +198,10 @@ def test_images_have_the_version_of_the_program() -> None:
     assert all(service["build"]["target"] in TARGETS for service in COMPOSE["services"].values() if "build" in service)
 
 
+def test_no_image_claims_the_devices_of_its_node() -> None:
+    assert not re.search(r"^ENV.*NVIDIA_VISIBLE_DEVICES", DOCKERFILE, flags=re.MULTILINE)
+
+
 def mounted_files(document: dict[str, Any]) -> list[Path]:
     volumes = [v for service in document["services"].values() for v in service.get("volumes", []) if v.startswith(".")]
     return [(ROOT / "docker" / volume.split(":")[0]).resolve() for volume in volumes]

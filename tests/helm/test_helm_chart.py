@@ -23,6 +23,7 @@ from chart_rendering import (
 )
 
 import reacquire
+from service.servers import GRACE_S
 from service.settings import ServiceSettings
 from worker.settings import WorkerSettings
 
@@ -40,7 +41,8 @@ def objects(scenario: str) -> list[dict[str, Any]]:
 
 
 def test_the_scenarios_are_there() -> None:
-    wanted = {"minimal", "gpu", "pacs", "s3", "internal-redis", "keda", "hpa", "monitoring", "training", "keys", "oidc"}
+    of_installation = {"minimal", "gpu", "pacs", "s3", "internal-redis", "keda", "hpa", "training"}
+    wanted = of_installation | {"keys", "oidc", "monitoring", "trail"}
     assert set(SCENARIOS) == wanted
 
 
@@ -93,6 +95,28 @@ def test_api_probes(objects: list[dict[str, Any]]) -> None:
     ports = {p["name"]: p["containerPort"] for p in process["ports"]}
     assert str(ports["http"]) == environment(objects, "api")["REACQUIRE_PORT"]
     assert str(ports["metrics"]) == environment(objects, "api")["REACQUIRE_METRICS_PORT"]
+
+
+def test_the_api_serves_on_until_nobody_is_sent_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = render(VALUES["minimal"])
+    python, flag, code = container(objects, "api")["lifecycle"]["preStop"]["exec"]["command"]
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    exec(code, {})
+    assert (python, flag, slept) == ("python", "-c", [5])
+    assert slept[0] + GRACE_S < pod(objects, "api")["terminationGracePeriodSeconds"]
+    with pytest.raises(helm.HelmValuesError):
+        render(changed("minimal", "api.terminationGracePeriodSeconds", slept[0] + GRACE_S))
+
+
+def test_api_pods_rather_run_on_different_nodes() -> None:
+    objects = render(VALUES["minimal"])
+    (spread,) = pod(objects, "api")["topologySpreadConstraints"]
+    assert (spread["topologyKey"], spread["whenUnsatisfiable"]) == ("kubernetes.io/hostname", "ScheduleAnyway")
+    selected = spread["labelSelector"]["matchLabels"].items()
+    labels = {c: only(objects, "Deployment", f"-{c}")["spec"]["template"]["metadata"]["labels"] for c in SETTINGS}
+    assert selected <= labels["api"].items()
+    assert not selected <= labels["worker"].items()
 
 
 def test_worker_probes_read_the_ready_file(objects: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -235,6 +259,34 @@ def test_named_peers_are_let_through() -> None:
     assert {rule["ports"][0]["port"]: "to" in rule for rule in egress} == {53: False, 6379: True, 443: True}
 
 
+def test_the_api_alone_reaches_the_identity_provider() -> None:
+    out = [p for p in policies(installed(render(VALUES["oidc"]))) if "egress" in p]
+    (policy,) = [p for p in out if any({"port": 8443, "protocol": "TCP"} in rule["ports"] for rule in p["egress"])]
+    assert policy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "api"
+    assert policy["egress"][0]["to"] == [{"ipBlock": {"cidr": "10.50.0.9/32"}}]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "path", "value"),
+    [
+        ("keys", "api.access.keysSecret", ""),
+        ("keys", "test.tokenSecret", ""),
+        ("oidc", "test.tokenSecret", ""),
+        ("oidc", "api.access.oidc.issuer", ""),
+        ("oidc", "api.access.oidc.audience", ""),
+        ("oidc", "networkPolicy.oidcTo", []),
+    ],
+)
+def test_a_login_that_cannot_work_is_refused(scenario: str, path: str, value: Any) -> None:
+    with pytest.raises(helm.HelmRenderError, match=f"{re.escape(path)} is required"):
+        render(changed(scenario, path, value))
+
+
+def test_without_a_policy_the_identity_provider_need_not_be_named() -> None:
+    values = changed("oidc", "networkPolicy", {"enabled": False})
+    assert environment(render(values), "api")["REACQUIRE_ACCESS"] == "oidc"
+
+
 def test_disruption_budgets_select_the_pods(objects: list[dict[str, Any]]) -> None:
     for component in SETTINGS:
         selected = only(objects, "PodDisruptionBudget", f"-{component}")["spec"]["selector"]["matchLabels"]
@@ -284,6 +336,7 @@ def test_names_stay_within_the_limit_of_kubernetes() -> None:
         ("ingress.hosts", ["a.example"]),
         ("test.image", "busybox"),
         ("worker.tolerations", [{"keys": "x"}]),
+        ("extraVolumes", [{"name": "a", "hostPath": {"path": "/"}}]),
     ],
 )
 def test_an_unknown_key_is_refused(path: str, value: Any) -> None:
@@ -302,6 +355,9 @@ def test_an_unknown_key_is_refused(path: str, value: Any) -> None:
         ("extraEnv", [{"name": "REACQUIRE_REDIS_URL", "value": "redis://:secret@redis"}]),
         ("extraEnv", [{"name": "REACQUIRE_LEASE_S"}]),
         ("extraEnv", [{"name": "REACQUIRE_ALLOW_UNAUTHENTICATED", "value": "true"}]),
+        ("extraVolumes", [{"name": "blobs", "persistentVolumeClaim": {"claimName": "a"}}]),
+        ("extraVolumes", [{"name": "a"}]),
+        ("extraVolumeMounts", [{"name": "a", "mountPath": "relative"}]),
         ("autoscaling.kind", "both"),
         ("ingress.paths", []),
         ("redis.internal.appendfsync", "no"),
@@ -322,8 +378,6 @@ def test_an_unsound_value_is_refused(path: str, value: Any) -> None:
         ("redis.existingSecret", "your-secret", "redis.existingSecret is the placeholder"),
         ("blobs.url", "s3://bucket", "blobs.s3Secret is required"),
         ("api.allowUnauthenticated", False, "without a login"),
-        ("api.access.mode", "keys", "api.access.keysSecret is required"),
-        ("api.access.mode", "oidc", "api.access.oidc.issuer is required"),
         ("ingress", {"enabled": True, "host": "a.example"}, "ingress.tlsSecret is required"),
         ("ingress", {"enabled": True, "tlsSecret": "tls"}, "ingress.host is required"),
         ("scp.enabled", True, "pacs.config is required"),

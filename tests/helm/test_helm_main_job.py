@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from email import message_from_bytes
@@ -28,6 +30,7 @@ class Answers(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
+        self.server.logins.append(self.headers["Authorization"])  # type: ignore[attr-defined]
         waiting = self.server.table[f"{self.command} {self.path}"]  # type: ignore[attr-defined]
         status, body = waiting.pop(0) if len(waiting) > 1 else waiting[0]
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -54,6 +57,7 @@ def api(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(script.time, "sleep", lambda seconds: None)
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
         server.url = f"http://127.0.0.1:{server.server_port}"  # type: ignore[attr-defined]
+        server.logins = []  # type: ignore[attr-defined]
         server.table = {  # type: ignore[attr-defined]
             "POST /v1/counterfactual": [(202, JOB)],
             "GET /v1/jobs/4f0c": [(200, JOB | {"status": "running"}), (200, JOB | {"status": "succeeded"})],
@@ -70,6 +74,19 @@ def test_a_marked_counterfactual_is_enough(script: ModuleType, api: Any) -> None
     assert "marked as synthetic" in script.main_job(api.url, SLICE, 60)
     assert SLICE in api.sent
     assert b'name="target"\r\n\r\n{"EchoTime": 2.4}' in api.sent
+
+
+def test_every_request_shows_the_token(script: ModuleType, api: Any) -> None:
+    script.main_job(api.url, SLICE, 60, "rq_1")
+    assert api.logins == ["Bearer rq_1"] * 4
+
+
+@pytest.mark.parametrize(("given", "sent"), [({"REACQUIRE_TOKEN": "rq_1\n"}, "Bearer rq_1"), ({}, None)])
+def test_the_token_comes_from_the_variable_of_the_pod(api: Any, given: dict[str, str], sent: str | None) -> None:
+    api.table["GET /v1/jobs/4f0c"] = [(200, JOB | {"status": "succeeded"})]
+    words = [sys.executable, CHART / "files" / "main_job.py", api.url, CHART / "files" / "slice.dcm", "60"]
+    subprocess.run(words, env=given, check=True, capture_output=True, timeout=60)
+    assert set(api.logins) == {sent}
 
 
 def test_the_form_is_read_as_it_was_meant(script: ModuleType) -> None:

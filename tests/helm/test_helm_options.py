@@ -1,15 +1,21 @@
 """What a site may switch on: ingress, monitoring, training, and the main job as ``helm test``."""
 
+import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import helm_python as helm
+import httpx
 import pytest
 import yaml
 from chart_rendering import CHART, SCENARIOS, VALUES, changed, container, installed, only, render
+from fastapi import FastAPI
 
 from reacquire.dicom import read_slice
 from reacquire.errors import ReacquireError
+from service.app import create_app
+from service.settings import ServiceSettings
 from training.config import PRESETS
 
 CUSTOM = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "ScaledObject"}
@@ -28,14 +34,31 @@ def test_the_ingress_speaks_tls_and_hides_the_metrics() -> None:
     assert {p["backend"]["service"]["port"]["name"] for p in paths} == {"http"}, "the port without /metrics"
 
 
-def test_the_ingress_serves_every_route_of_the_api() -> None:
-    from service.app import create_app
-    from service.settings import ServiceSettings
+@pytest.fixture(scope="module")
+def api() -> FastAPI:
+    return create_app(ServiceSettings(blob_url="memory:///"))
 
-    paths = {p["path"] for p in only(render(VALUES["internal-redis"]), "Ingress")["spec"]["rules"][0]["http"]["paths"]}
-    routes = create_app(ServiceSettings(blob_url="memory:///")).openapi()["paths"]
-    inside = {"/metrics", "/livez", "/readyz", "/healthz"}
-    assert {r for r in routes if not r.startswith(tuple(paths))} <= inside
+
+def outside(addresses: Iterable[str]) -> set[str]:
+    """Those that the ingress leads nowhere; a prefix counts by whole elements of the path."""
+    rule = only(render(VALUES["internal-redis"]), "Ingress")["spec"]["rules"][0]
+    paths = [p["path"] for p in rule["http"]["paths"]]
+    return {a for a in addresses if not any(a == path or a.startswith(f"{path}/") for path in paths)}
+
+
+def test_the_ingress_serves_every_route_of_the_api(api: FastAPI) -> None:
+    assert outside(api.openapi()["paths"]) <= {"/metrics", "/livez", "/readyz", "/healthz"}
+
+
+def test_the_ingress_serves_whatever_the_page_of_the_api_loads(api: FastAPI) -> None:
+    async def page() -> str:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://api") as client:
+            return (await client.get("/docs")).raise_for_status().text
+
+    text = asyncio.run(page())
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', text) + re.findall(r"url: '([^']+)'", text)
+    assert {"/openapi.json", "/static-offline-docs/swagger-ui-bundle.js"} <= set(loaded)
+    assert outside(loaded) == set()
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +77,13 @@ def test_monitors_find_ports_that_exist(monitored: list[dict[str, Any]]) -> None
     (endpoint,) = only(monitored, "PodMonitor")["spec"]["podMetricsEndpoints"]
     assert endpoint["port"] in {p["name"] for p in container(monitored, "worker")["ports"]}
     assert only(monitored, "PodMonitor")["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_a_monitor_that_may_not_scrape_is_refused() -> None:
+    with pytest.raises(helm.HelmRenderError, match=r"networkPolicy\.metricsFrom is required"):
+        render(changed("monitoring", "networkPolicy.metricsFrom", []))
+    open_network = render(changed("monitoring", "networkPolicy", {"enabled": False}))
+    assert only(open_network, "ServiceMonitor")
 
 
 def test_every_process_but_the_api_is_found_by_the_pod_monitor() -> None:
@@ -147,6 +177,21 @@ def test_the_test_calls_the_api_of_its_release(objects: list[dict[str, Any]]) ->
     carried = only(objects, "ConfigMap", "-test")
     assert process["command"][1].rsplit("/", 1)[1] in carried["data"]
     assert process["args"][1].rsplit("/", 1)[1] in carried["binaryData"]
+
+
+def test_the_test_shows_the_login_of_its_secret() -> None:
+    (process,) = only(render(VALUES["keys"]), "Job", "-test")["spec"]["template"]["spec"]["containers"]
+    (variable,) = process["env"]
+    assert variable["name"] == "REACQUIRE_TOKEN"
+    assert variable["valueFrom"] == {"secretKeyRef": {"name": "reacquire-test-key", "key": "key"}}
+    (process,) = only(render(VALUES["minimal"]), "Job", "-test")["spec"]["template"]["spec"]["containers"]
+    assert "env" not in process
+
+
+@pytest.mark.parametrize("scenario", ["keys", "oidc"])
+def test_without_the_test_no_login_for_it_is_asked_for(scenario: str) -> None:
+    without = render(changed(scenario, "test", {"enabled": False}))
+    assert without == installed(without)
 
 
 def test_the_slice_of_the_test_is_one_that_we_read() -> None:

@@ -93,7 +93,9 @@ def test_what_is_mounted_is_there(objects: list[dict[str, Any]]) -> None:
         templates = only(objects, "StatefulSet")["spec"]["volumeClaimTemplates"] if name.endswith("-redis") else []
         volumes = {v["name"] for v in spec["volumes"]} | {t["metadata"]["name"] for t in templates}
         assert {m["name"] for process in spec["containers"] for m in process["volumeMounts"]} <= volumes
-        assert {v["configMap"]["name"] for v in spec["volumes"] if "configMap" in v} <= set(maps)
+        assert {v["configMap"]["name"] for v in spec["volumes"] if "configMap" in v} <= set(maps) | {"house-ca"}, (
+            "the site's"
+        )
 
 
 def test_writable_folders_of_the_programs_are_volumes(objects: list[dict[str, Any]]) -> None:
@@ -101,8 +103,33 @@ def test_writable_folders_of_the_programs_are_volumes(objects: list[dict[str, An
         for process in spec["containers"]:
             mounts = [m["mountPath"] for m in process["volumeMounts"] if not m.get("readOnly")]
             told = {e["name"]: e.get("value", "") for e in process.get("env", [])}
-            for name in ("REACQUIRE_READY_FILE", "REACQUIRE_SPOOL"):
+            for name in ("REACQUIRE_READY_FILE", "REACQUIRE_SPOOL", "REACQUIRE_TRAIL_DIR"):
                 assert name not in told or told[name].startswith(tuple(mounts)), name
+
+
+def test_volumes_of_the_site_are_in_every_process_of_ours_and_nowhere_else() -> None:
+    values = VALUES["pacs"] | {
+        name: VALUES["trail"][name] for name in ("extraEnv", "extraVolumes", "extraVolumeMounts")
+    }
+    values |= {"bundles": VALUES["s3"]["bundles"]}
+    values |= {"training": VALUES["training"]["training"]}
+    objects = render(values)
+    with_trail = set()
+    for name, spec in pods(objects):
+        claims = {v["name"]: v["persistentVolumeClaim"] for v in spec["volumes"] if "persistentVolumeClaim" in v}
+        if "trail" in claims:
+            with_trail.add(name.removeprefix("demo-reacquire-"))
+            assert claims["trail"] == {"claimName": "reacquire-trail"}
+            for process in spec["containers"] + spec.get("initContainers", []):
+                assert values["extraVolumeMounts"] == [
+                    m for m in process["volumeMounts"] if m["name"] in ("trail", "house-ca")
+                ]
+    assert with_trail == {"api", "worker", "worker-cpu", "courier", "scp"}
+    others = [json.dumps(o) for o in render(VALUES["trail"]) if o["kind"] in ("NetworkPolicy", "PersistentVolumeClaim")]
+    plain = [
+        json.dumps(o) for o in render(VALUES["minimal"]) if o["kind"] in ("NetworkPolicy", "PersistentVolumeClaim")
+    ]
+    assert others == plain
 
 
 @pytest.fixture(scope="module")
@@ -237,10 +264,14 @@ def test_one_scaler_owns_the_number_of_workers(scenario: str, kind: str) -> None
 
 
 def test_keda_counts_waiting_and_running_jobs_of_this_release() -> None:
-    spec = only(render(VALUES["keda"]), "ScaledObject")["spec"]
+    objects = render(VALUES["keda"])
+    spec = only(objects, "ScaledObject")["spec"]
     (trigger,) = spec["triggers"]
     metadata = trigger["metadata"]
-    where = '{namespace="imaging",service="demo-reacquire"}'
+    wanted = only(objects, "ServiceMonitor")["spec"]["selector"]["matchLabels"]
+    services = [o["metadata"] for o in objects if o["kind"] == "Service"]
+    (scraped,) = [s["name"] for s in services if wanted.items() <= s["labels"].items()]
+    where = f'{{namespace="imaging",service="{scraped}"}}'
     assert metadata["query"] == f"sum(max(reacquire_queue_depth{where}) + max(reacquire_jobs_in_progress{where}))"
     assert metadata["threshold"] == "16"
     assert trigger["authenticationRef"] == {"name": "prometheus-login"}
@@ -264,6 +295,21 @@ def test_the_own_redis_keeps_what_it_was_told() -> None:
     assert mounts[spec["volumeClaimTemplates"][0]["metadata"]["name"]] == told["--dir"]
     password = next(e for e in process["env"] if e["name"] == "REDIS_PASSWORD")["valueFrom"]["secretKeyRef"]
     assert password == {"name": "reacquire-redis", "key": "redis-password"}
+
+
+@pytest.mark.parametrize(
+    ("registry", "image", "expected"),
+    [
+        ("", "", "docker.io/valkey/valkey:8-alpine"),
+        ("registry.hospital.example/imaging/", "", "registry.hospital.example/imaging/valkey/valkey:8-alpine"),
+        ("registry.hospital.example", "mirror.example/redis:7", "mirror.example/redis:7"),
+    ],
+)
+def test_the_own_redis_comes_from_the_registry_of_the_house(registry: str, image: str, expected: str) -> None:
+    values = changed("internal-redis", "image.registry", registry)
+    values["redis"]["internal"]["image"] = image
+    (process,) = only(render(values), "StatefulSet")["spec"]["template"]["spec"]["containers"]
+    assert process["image"] == expected
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is missing (Debian: redis-server)")

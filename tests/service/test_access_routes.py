@@ -162,11 +162,35 @@ def test_instances_are_marked_under_the_sites_secret_alone(client, app, keys, po
 @pytest.mark.parametrize(
     ("access", "missing"),
     [({"access": "keys"}, "KEYS_FILE"), ({"access": "oidc"}, "OIDC_ISSUER"), ({"host": "0.0.0.0"}, "REACQUIRE_ACCESS"),
-     ({"access": "oidc", "oidc_issuer": "http://idp.example", "oidc_audience": "x"}, "https")],
+     ({"access": "oidc", "oidc_issuer": "http://idp.example", "oidc_audience": "x"}, "ISSUER must be an https")],
 )  # fmt: skip
 def test_settings_that_leave_the_door_open_are_refused(config, access, missing):
     with pytest.raises(ValueError, match=missing):
         ServiceSettings(**config.model_dump(), **access)
+
+
+CLEAR = [
+    "http://idp.example/keys",
+    "http://127.0.0.1.evil.example/keys",
+    "http://127.0.0.1@evil.example/keys",
+    "https://",
+]
+
+
+@pytest.mark.parametrize("url", CLEAR)
+@pytest.mark.parametrize("name", ["oidc_issuer", "oidc_jwks_url"])
+def test_keys_that_others_could_replace_are_refused(config, name, url):
+    provider = {"oidc_issuer": "https://idp.example", "oidc_audience": "x", name: url}
+    with pytest.raises(ValueError, match=f"REACQUIRE_{name.upper()} must be an https"):
+        ServiceSettings(**config.model_dump(), access="oidc", **provider)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://idp.example/a", "http://127.0.0.1:8080/a", "http://[::1]/a", "http://localhost/a"]
+)
+def test_keys_by_https_or_from_this_machine_are_taken(config, url):
+    given = {"access": "oidc", "oidc_issuer": url, "oidc_jwks_url": url, "oidc_audience": "x"}
+    assert ServiceSettings(**config.model_dump(), **given).oidc_jwks_url == url
 
 
 def test_with_a_login_other_machines_are_served(config, tmp_path):

@@ -11,10 +11,11 @@ from builders import make_mr
 from pydantic import ValidationError
 from tiny_bundle import pack_tiny
 
+from reacquire.access.address import is_loopback
 from reacquire.bundles.store import open_bundle
 from reacquire.iap import load_vocabulary
 from reacquire.jobs.presence import Presence
-from service.settings import ServiceSettings, is_loopback
+from service.settings import ServiceSettings
 
 
 @pytest.fixture(autouse=True)

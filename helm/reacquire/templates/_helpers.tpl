@@ -73,6 +73,7 @@ The confined pod of a component, without what our processes share.
   volumes    YAML list of their volumes
   initContainers  YAML list of what runs before, if any
   restart    Always (default), OnFailure or Never
+  spread     whether its pods rather run on different nodes
   annotations  of the pod, beside the values' podAnnotations
 */}}
 {{- define "reacquire.pod" -}}
@@ -149,6 +150,16 @@ spec:
     {{- with .volumes }}
     {{- . | nindent 4 }}
     {{- end }}
+  {{- if .spread }}
+  topologySpreadConstraints:
+    - maxSkew: 1
+      topologyKey: kubernetes.io/hostname
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "reacquire.selectorLabels" $root | nindent 10 }}
+          app.kubernetes.io/component: {{ .component }}
+  {{- end }}
   {{- with .values.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}
@@ -180,6 +191,8 @@ PACS configuration. "secrets" mounts the site's PACS secrets too.
 {{- with .mounts }}{{ $mounts = append $mounts . }}{{ end -}}
 {{- with .volumes }}{{ $volumes = append $volumes . }}{{ end -}}
 {{- with .root.Values.extraEnv }}{{ $env = append $env (toYaml .) }}{{ end -}}
+{{- with .root.Values.extraVolumes }}{{ $volumes = append $volumes (toYaml .) }}{{ end -}}
+{{- with .root.Values.extraVolumeMounts }}{{ $mounts = append $mounts (toYaml .) }}{{ end -}}
 {{- $shared := dict
   "env" ($env | compact | join "\n")
   "mounts" ($mounts | compact | join "\n")
@@ -276,6 +289,9 @@ PACS configuration. "secrets" mounts the site's PACS secrets too.
       mountPath: /bundles
     - name: tmp
       mountPath: /tmp
+    {{- with .Values.extraVolumeMounts }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
 {{- end -}}
 {{- end -}}
 

@@ -120,13 +120,14 @@ class Idp:
     def __init__(self):
         self.keys = [jwk(RSA_KEY, "one", "RS256"), jwk(EC_KEY, "two", "ES256")]
         self.issuer, self.up, self.asked = ISSUER, True, 0
+        self.jwks_uri = f"{ISSUER}/keys"
 
     def __call__(self, request):
         self.asked += 1
         if not self.up:
             return httpx.Response(503)
         if request.url.path.endswith("openid-configuration"):
-            return httpx.Response(200, json={"issuer": self.issuer, "jwks_uri": f"{ISSUER}/keys"})
+            return httpx.Response(200, json={"issuer": self.issuer, "jwks_uri": self.jwks_uri})
         return httpx.Response(200, json={"keys": self.keys})
 
 
@@ -219,6 +220,12 @@ def test_a_provider_that_is_away_is_no_refusal(idp):
 
 def test_a_discovery_document_of_another_issuer_is_not_trusted(idp):
     idp.issuer = "https://evil.example"
+    with pytest.raises(OverloadedError):
+        verifier(idp).identify(token())
+
+
+def test_a_discovery_document_that_names_keys_in_the_clear_is_not_trusted(idp):
+    idp.jwks_uri = "http://idp.example/keys"
     with pytest.raises(OverloadedError):
         verifier(idp).identify(token())
 
