@@ -21,6 +21,7 @@ from training.evaluation.bench import draw_pairs, draw_shuffled
 from training.evaluation.document import Figure, Report
 from training.evaluation.html import cell
 from training.evaluation.versus import beside
+from training.ingest.problem import IngestError
 from training.statistics import Estimate
 
 QUICK = ("truth", "axioms", "judges", "counterfactuals", "bands")
@@ -139,6 +140,50 @@ def test_an_editor_that_does_nothing_is_told_so(pipeline: Pipeline, cache: Slice
     assert value(idle, "effectiveness_corrected_Manufacturer") in (0, pytest.approx(float("nan"), nan_ok=True))
     assert idle.figures["legacy"]["legacy_ssim_original"].estimate.value == pytest.approx(1)
     assert idle.answers[0].verdict.startswith("Not decided")
+
+
+@pytest.mark.parametrize("name", ["report.json", "report.html", "reader-key.json"])
+def test_an_earlier_report_is_never_overwritten(cache: SliceCache, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("somebody's")
+    with pytest.raises(ValueError, match=rf"{name} exists and nothing is overwritten; name a new folder"):
+        evaluate(None, cache, tmp_path)  # there is no bundle to measure: it is refused before
+    assert (tmp_path / name).read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("last", ["reader-key.json", "report.html", "report.json"])
+def test_a_report_that_was_killed_while_it_was_written_is_completed(
+    pipeline: Pipeline, cache: SliceCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    def killed(path: Path, data: bytes) -> None:
+        if path.name == last:
+            raise KeyboardInterrupt
+        path.write_bytes(data)
+
+    inputs = Inputs(sections=("reader",), reader_cases=2)
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr("training.evaluation.output.replace_file", killed)
+        evaluate(pipeline, cache, tmp_path, inputs)
+    assert not (tmp_path / "report.json").exists()
+    evaluate(pipeline, cache, tmp_path, inputs)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "reader-key.json",
+        "reader.html",
+        "report.html",
+        "report.json",
+    ]
+    with pytest.raises(ValueError, match="nothing is overwritten"):
+        evaluate(pipeline, cache, tmp_path, inputs)
+
+
+def test_a_full_disk_while_the_report_is_written_is_one_message(
+    pipeline: Pipeline, cache: SliceCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise IngestError("repeat with --resume") from OSError(28, "No space left on device")
+
+    monkeypatch.setattr("training.evaluation.output.replace_file", full)
+    with pytest.raises(OSError, match=r"report\.html could not be written \(.*No space left.*the same command again"):
+        evaluate(pipeline, cache, tmp_path, Inputs(sections=("judges",)))
 
 
 def test_pairs_are_drawn_within_one_position(cache: SliceCache) -> None:
