@@ -9,6 +9,7 @@ import pytest
 import torch
 from fake_cache import write_fake_cache
 from pydantic import TypeAdapter
+from test_evaluation_parts import write_rows
 from tiny_bundle import pack_tiny
 
 from reacquire.bundles.manifest import Manifest
@@ -140,6 +141,18 @@ def test_an_editor_that_does_nothing_is_told_so(pipeline: Pipeline, cache: Slice
     assert value(idle, "effectiveness_corrected_Manufacturer") in (0, pytest.approx(float("nan"), nan_ok=True))
     assert idle.figures["legacy"]["legacy_ssim_original"].estimate.value == pytest.approx(1)
     assert idle.answers[0].verdict.startswith("Not decided")
+
+
+def test_table_3_says_with_which_presets_it_was_measured(pipeline: Pipeline, cache: SliceCache, tmp_path: Path) -> None:
+    inputs = Inputs(sections=("downstream",), downstream=write_rows(tmp_path / "rows.json", 60))
+    evaluate(pipeline, cache, tmp_path / "report", inputs)
+    data = json.loads((tmp_path / "report" / "report.json").read_text())
+    (figure,) = data["figures"]["downstream"].values()
+    settings = data["settings"][figure["settings"]]
+    assert (settings["file"], settings["presets"], settings["seeds"]) == ("rows.json", "smoke", 3)
+    assert settings["bundle_sha256"] == "ab" * 32
+    assert settings["configs"]["GE"]["preset"] == "smoke"
+    assert "preset smoke" in (tmp_path / "report" / "report.html").read_text()
 
 
 @pytest.mark.parametrize("name", ["report.json", "report.html", "reader-key.json"])

@@ -1,5 +1,6 @@
 """The measuring parts against closed forms, other libraries and known answers."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -119,17 +120,27 @@ def test_a_folder_without_label_volumes_is_refused(tmp_path: Path) -> None:
         volumes(tmp_path)
 
 
+def write_rows(path: Path, steps: int) -> Path:
+    """What an experiment at its smallest leaves."""
+    dice = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 12, "unit": "women"}
+    row = {"direction": "GE->Siemens", "arm": "none", "tissue": "fat", "dice": dice, "difference_to_none": None}
+    measured = {"bundle_sha256": "ab" * 32, "seeds": 3, "configs": {"GE": {"preset": "smoke", "seed": 0}}}
+    rows = [{**row, "p_holm": None, "seeds": 3, "steps": steps}]
+    path.write_text(json.dumps({"measured_with": measured, "rows": rows}))
+    return path
+
+
 def test_rows_of_the_downstream_experiment_become_table_3(tmp_path: Path) -> None:
-    dice = '{"value": 0.8, "low": 0.7, "high": 0.9, "n": 12, "unit": "women"}'
-    row = (
-        f'{{"direction": "GE to Siemens", "arm": "none", "tissue": "fat", "dice": {dice}, "difference_to_none": null, '
-    )
-    rows = f'[{row}"p_holm": null, "seeds": 3, "steps": 100}}]'
-    (tmp_path / "rows.json").write_text(f'{{"measured_with": {{"bundle_sha256": "{"ab" * 32}"}}, "rows": {rows}}}')
-    section = downstream(tmp_path / "rows.json")
+    section = downstream(write_rows(tmp_path / "rows.json", 500))
     assert "abababababab" in section.method
-    assert section.figures["downstream"]["dice/GE to Siemens/none/fat"].estimate.n == 12
+    assert section.figures["downstream"]["dice/GE->Siemens/none/fat"].estimate.n == 12
     assert len(section.tables[1].rows) == 9
+    assert not any("Barely" in caveat for caveat in section.caveats)
+
+
+def test_segmenters_that_were_barely_trained_are_called_so(tmp_path: Path) -> None:
+    section = downstream(write_rows(tmp_path / "rows.json", 499))
+    assert "Barely trained: the segmenters had 499 optimiser steps (preset smoke)" in section.caveats[0]
 
 
 EMPTY = '{"measured_with": {"bundle_sha256": "ab"}, "rows": %s}'

@@ -1,6 +1,7 @@
 """Table 3 as an experiment: renders the rows that the downstream experiment wrote, beside the paper's."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from training.evaluation import paper
 from training.evaluation.document import Cell, Figure, Figures, Section, Table
 from training.statistics import Estimate
 
+BARELY = 500  # optimiser steps; fewer are no training
 NEEDED = ("direction", "arm", "tissue", "dice", "difference_to_none", "p_holm", "seeds", "steps")
 
 
@@ -19,7 +21,7 @@ def downstream(path: Path) -> Section:
     ValueError
         When the file holds no such rows.
     """
-    rows, bundle = _read(path)
+    rows, measured = _read(path)
     figures: Figures = {}
     shown: list[tuple[Cell, ...]] = []
     for row in rows:
@@ -39,8 +41,9 @@ def downstream(path: Path) -> Section:
         method="Equal optimiser steps in every arm; a tissue's Dice over a woman's slices, mean over women; "
         "difference to the arm "
         "without augmentation over the same women; p-values adjusted for all comparisons (Holm). Counterfactuals are "
-        f"of the bundle with sha256 {bundle[:12]}.",
+        f"of the bundle with sha256 {measured['bundle_sha256'][:12]}.",
         caveats=(
+            *_barely(rows, measured),
             "An interval is over women alone: it leaves out the chance of a training, and with ten women or fewer it "
             "is too narrow. Believe p (Holm) before it.",
             "The paper's table has one run per cell, no intervals, and slices as units.",
@@ -53,11 +56,42 @@ def downstream(path: Path) -> Section:
     )
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], str]:
-    """The rows, and the sha256 of the bundle that made the counterfactuals."""
+def measured_with(path: Path) -> dict[str, Any]:
+    """What the experiment's rows were measured with: presets, seeds, copies, hashes, every setting of the trainings.
+
+    Raises
+    ------
+    ValueError
+        When the file is none of the downstream experiment.
+    """
+    _, measured = _read(path)
+    return {"file": path.name, "presets": ", ".join(_presets(measured)) or "not given", **measured}
+
+
+def _presets(measured: Mapping[str, Any]) -> list[str]:
+    """Of the segmenters."""
+    return sorted({str(config.get("preset", "not given")) for config in measured.get("configs", {}).values()})
+
+
+def _barely(rows: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> tuple[str, ...]:
+    """A warning where too little was trained to tell the arms apart."""
+    fewest = min(int(row["steps"]) for row in rows)
+    if fewest >= BARELY:
+        return ()
+    preset = f" (preset {', '.join(_presets(measured))})" if _presets(measured) else ""
+    return (
+        f"Barely trained: the segmenters had {fewest} optimiser steps{preset}, and below {BARELY} one is far from "
+        "what it can learn. The table shows that the experiment runs; differences between its arms say nothing of "
+        "trained segmenters.",
+    )
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rows, and what they were measured with: ``bundle_sha256`` of the counterfactuals, and more."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        rows, bundle = document["rows"], str(document["measured_with"]["bundle_sha256"])
+        rows, measured = document["rows"], dict(document["measured_with"])
+        measured["bundle_sha256"] = str(measured["bundle_sha256"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(
             f"{path} can't be read as the result of the downstream experiment: {type(error).__name__}"
@@ -68,7 +102,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], str]:
         missing = [key for key in NEEDED if key not in row] if isinstance(row, dict) else list(NEEDED)
         if missing:
             raise ValueError(f"{path}, row {number}: {', '.join(missing)} is missing")
-    return rows, bundle
+    return rows, measured
 
 
 def _figure(data: dict[str, Any]) -> Figure:

@@ -15,7 +15,7 @@ from training.evaluation.axioms import axioms
 from training.evaluation.bands import bands
 from training.evaluation.bench import Bench, Tracked
 from training.evaluation.document import Report, Section
-from training.evaluation.downstream import downstream
+from training.evaluation.downstream import downstream, measured_with
 from training.evaluation.flat import FORMAT
 from training.evaluation.html import render_report
 from training.evaluation.judges import judges
@@ -218,8 +218,8 @@ def _settings(bench: Bench, inputs: Inputs) -> dict[str, dict[str, Any]]:
     for name, (pipeline, settings) in inputs.others.items():
         record = settings.record(pipeline.editor.setup)
         found[f"versus_{name}"] = {**record, "preset": pipeline.bundle.manifest.networks.editor.preset}
-    if inputs.downstream is not None:
-        found["downstream"] = {"file": inputs.downstream.name}
+    if inputs.downstream is not None and (inputs.sections is None or "downstream" in inputs.sections):
+        found["downstream"] = measured_with(inputs.downstream)
     return found
 
 
