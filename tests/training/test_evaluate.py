@@ -10,10 +10,10 @@ import torch
 from fake_cache import write_fake_cache
 from pydantic import TypeAdapter
 from test_evaluation_parts import write_rows
-from tiny_bundle import pack_tiny
+from tiny_bundle import METHODS, pack_tiny
 
-from reacquire.bundles.manifest import Manifest
-from reacquire.engine import Pipeline, load_pipeline
+from reacquire.bundles.manifest import Manifest, SdeditSetup
+from reacquire.engine import Pipeline, Settings, load_pipeline
 from reacquire.iap import Record, load_vocabulary
 from reacquire.imaging import Preprocessing
 from training.cache import Row, SliceCache
@@ -23,6 +23,7 @@ from training.evaluation.document import Figure, Report
 from training.evaluation.html import cell
 from training.evaluation.versus import beside
 from training.ingest.problem import IngestError
+from training.pack import PAPER
 from training.statistics import Estimate
 
 QUICK = ("truth", "axioms", "judges", "counterfactuals", "bands")
@@ -141,6 +142,23 @@ def test_an_editor_that_does_nothing_is_told_so(pipeline: Pipeline, cache: Slice
     assert value(idle, "effectiveness_corrected_Manufacturer") in (0, pytest.approx(float("nan"), nan_ok=True))
     assert idle.figures["legacy"]["legacy_ssim_original"].estimate.value == pytest.approx(1)
     assert idle.answers[0].verdict.startswith("Not decided")
+
+
+@pytest.mark.parametrize(("steps", "printed"), [(25, ("0.284", "0.878")), (40, ("not given", "not given"))])
+def test_the_papers_columns_are_of_the_settings_that_were_measured(
+    pipeline: Pipeline, cache: SliceCache, tmp_path: Path, steps: int, printed: tuple[str, str]
+) -> None:
+    editor = Oracle(pipeline.editor)
+    editor.setup = SdeditSetup.model_validate({**METHODS["sdedit"], **PAPER})
+    settings = Settings("ancestral", steps, 3.0)
+    inputs = Inputs(sections=("counterfactuals",), pairs_per_woman=1)
+    found = evaluate(replace(pipeline, editor=editor), cache, tmp_path, inputs, settings=settings)
+    tables = {table.title: table for section in found.sections for table in section.tables}
+    four = tables["How much an edit changes a slice"]
+    five = tables["Agreement with the target, as the paper counts"]
+    assert four.columns[-1] == five.columns[-1] == f"paper, {steps} steps, scale 3"
+    assert {row[0]: row[-1] for row in four.rows}["legacy_ssim_shuffled"] == printed[0]
+    assert {row[0]: row[-1] for row in five.rows}["ScanOptions"] == printed[1]
 
 
 def test_table_3_says_with_which_presets_it_was_measured(pipeline: Pipeline, cache: SliceCache, tmp_path: Path) -> None:

@@ -72,6 +72,34 @@ def test_the_papers_corrected_figures_are_those_of_the_design_notes() -> None:
     assert paper.corrected("FlipAngle") == pytest.approx(0.44, abs=5e-3)
 
 
+SDEDIT = {"method": "sdedit", "sampler": "ancestral", "steps": 25, "guidance_scale": 5, "start": 49}
+
+
+@pytest.mark.parametrize(
+    ("record", "setting", "fid", "te"),
+    [
+        (SDEDIT, (25, 5.0), 0.501, 0.055),
+        ({**SDEDIT, "steps": 75, "guidance_scale": 7.0}, (75, 7.0), 0.774, 0.042),
+        ({**SDEDIT, "sampler": "ddim", "guidance_scale": 3.0}, (50, 3.0), 0.513, 0.038),  # 25 steps through 50 of noise
+        ({**SDEDIT, "steps": 40}, (40, 5.0), None, None),
+        ({"method": "direct", "noise": True}, (50, 3.0), 0.513, 0.038),
+    ],
+)
+def test_an_editor_is_held_against_the_papers_row_of_its_settings(record, setting, fid, te) -> None:
+    assert paper.setting_of(record) == setting
+    assert paper.table_4("legacy_fid_same_originals", setting) == fid
+    assert paper.table_5("EchoTime", setting) == te
+    assert (paper.corrected("EchoTime", setting) is None) == (te is None)
+    assert paper.table_5("Manufacturer", setting) is None
+
+
+def test_every_printed_row_of_tables_4_and_5_is_kept() -> None:
+    grid = {paper.WITHOUT, *((steps, scale) for steps in (25, 50, 75) for scale in (3.0, 5.0, 7.0))}
+    assert paper.TABLE_4.keys() == paper.TABLE_5.keys() == grid
+    assert {len(row) for row in paper.TABLE_4.values()} == {len(paper.TABLE_4_COLUMNS)}
+    assert {len(row) for row in paper.TABLE_5.values()} == {len(paper.TABLE_5_COLUMNS)}
+
+
 @pytest.fixture(scope="module")
 def weights() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
