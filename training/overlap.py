@@ -4,7 +4,8 @@ A woman's slices are pooled (row 19 of docs/paper.md): a mean of slices would co
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from math import nan
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from torch.nn.functional import one_hot
 
 from reacquire.engine import CLASSES
 from reacquire.metrics import dice
+
+LEGACY_DICE = "legacy_mean_dice_per_slice"
 
 
 def tissue_dice(women: Sequence[Hashable], found: Tensor, true: Tensor) -> dict[Hashable, list[float]]:
@@ -37,7 +40,7 @@ def woman_scores(found: Tensor, true: Tensor) -> dict[str, float]:
     whole = dice(found, true, classes=len(CLASSES))
     slices = torch.stack([dice(a, b, classes=len(CLASSES)) for a, b in zip(found, true, strict=True)])
     a, b = (one_hot(x, len(CLASSES)).bool() for x in (found, true))
-    scores = {"legacy_mean_dice_per_slice": float(slices[:, 1:].nanmean(1).nanmean())}
+    scores = {LEGACY_DICE: float(slices[:, 1:].nanmean(1).nanmean())}
     for i, label in enumerate(CLASSES):
         if i:
             scores[f"dice_{label}"] = float(whole[i])
@@ -45,3 +48,13 @@ def woman_scores(found: Tensor, true: Tensor) -> dict[str, float]:
         scores[f"hits_{label}"] = float((a[..., i] & b[..., i]).sum())
         scores[f"size_{label}"] = float(b[..., i].sum())
     return scores
+
+
+def legacy_scores(scores: Mapping[str, float]) -> dict[str, float]:
+    """Of a woman's scores those that the paper's code prints as accuracy and mean Dice (rows 18 and 19 of
+    docs/paper.md); the recall of a class that she lacks is NaN."""
+    recalls = {
+        f"legacy_recall_{label}": scores[f"hits_{label}"] / scores[f"size_{label}"] if scores[f"size_{label}"] else nan
+        for label in CLASSES
+    }
+    return {**recalls, LEGACY_DICE: scores[LEGACY_DICE]}

@@ -154,7 +154,10 @@ def write_rows(path: Path, steps: int) -> Path:
     row = {"direction": "GE->Siemens", "arm": "none", "tissue": "fat", "dice": dice, "difference_to_none": None}
     measured = {"bundle_sha256": "ab" * 32, "seeds": 3, "configs": {"GE": {"preset": "smoke", "seed": 0}}}
     rows = [{**row, "p_holm": None, "seeds": 3, "steps": steps}]
-    path.write_text(json.dumps({"measured_with": measured, "rows": rows}))
+    legacy = {"direction": "GE->Siemens", "arm": "none", "figure": "legacy_recall_fibroglandular", "value": dice}
+    document = {"measured_with": measured, "rows": rows}
+    document["legacy_rows"] = [{**legacy, "difference_to_none": None, "p_holm": None, "seeds": 3, "steps": steps}]
+    path.write_text(json.dumps(document))
     return path
 
 
@@ -162,7 +165,12 @@ def test_rows_of_the_downstream_experiment_become_table_3(tmp_path: Path) -> Non
     section = downstream(write_rows(tmp_path / "rows.json", 500))
     assert "abababababab" in section.method
     assert section.figures["downstream"]["dice/GE->Siemens/none/fat"].estimate.n == 12
-    assert len(section.tables[1].rows) == 9
+    assert len(section.tables[-1].rows) == 9
+    legacy = {row[2]: row[3] for table in section.tables if "as the paper counts" in table.title for row in table.rows}
+    assert (
+        legacy["legacy_recall_fibroglandular"]
+        == section.figures["downstream"]["legacy_recall_fibroglandular/GE->Siemens/none"]
+    )
     assert not any("Barely" in caveat for caveat in section.caveats)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from training.evaluation.document import Figure
 from training.evaluation.summary import answers
-from training.overlap import tissue_dice, woman_scores
+from training.overlap import legacy_scores, tissue_dice, woman_scores
 from training.statistics import Estimate
 
 FAT, GLAND = "breast-non-fgt", "fibroglandular"
@@ -25,6 +25,12 @@ def test_scores_of_a_woman_are_those_by_hand() -> None:
     assert [scores[f"size_{label}"] for label in ("background", FAT, GLAND)] == [2, 4, 2]
     first, second = (2 * 2 / (3 + 2) + 2 * 1 / (1 + 2)) / 2, 2 * 1 / (1 + 2)
     assert scores["legacy_mean_dice_per_slice"] == pytest.approx((first + second) / 2)
+
+
+def test_recall_is_of_what_there_is() -> None:
+    legacy = legacy_scores(woman_scores(FOUND, TRUE))
+    assert [legacy[f"legacy_recall_{label}"] for label in ("background", FAT, GLAND)] == [1, 3 / 4, 1 / 2]
+    assert math.isnan(legacy_scores(woman_scores(FOUND[1:], TRUE[1:]))[f"legacy_recall_{GLAND}"])
 
 
 def test_a_slice_without_gland_does_not_count_for_gland() -> None:
