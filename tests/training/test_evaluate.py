@@ -16,12 +16,13 @@ from reacquire.bundles.manifest import Manifest, SdeditSetup
 from reacquire.engine import Pipeline, Settings, load_pipeline
 from reacquire.iap import Record, load_vocabulary
 from reacquire.imaging import Preprocessing
+from reacquire.jobs.spec import Options
 from training.cache import Row, SliceCache
 from training.evaluation import Inputs, evaluate, metrics_of
-from training.evaluation.bench import draw_pairs, draw_shuffled
+from training.evaluation.bench import Bench, draw_pairs, draw_shuffled
 from training.evaluation.document import Figure, Report
 from training.evaluation.html import cell
-from training.evaluation.versus import beside
+from training.evaluation.versus import COMPARED, beside, versus
 from training.ingest.problem import IngestError
 from training.pack import PAPER
 from training.statistics import Estimate
@@ -51,6 +52,13 @@ class Oracle:
 
         ratios = [brightness(t) / brightness(s) for t, s in zip(targets, sources, strict=True)]
         return source * torch.tensor(ratios).view(-1, 1, 1, 1)
+
+
+class Idle(Oracle):
+    """An editor that does nothing."""
+
+    def edit(self, source, targets, seeds, settings, on_step=None, *, sources):
+        return source.clone()
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +141,6 @@ def test_a_manifest_takes_the_figures_of_a_report(report: tuple[Report, Path]) -
 
 
 def test_an_editor_that_does_nothing_is_told_so(pipeline: Pipeline, cache: SliceCache, tmp_path: Path) -> None:
-    class Idle(Oracle):
-        def edit(self, source, targets, seeds, settings, on_step=None, *, sources):
-            return source.clone()
-
     idle = evaluate(replace(pipeline, editor=Idle(pipeline.editor)), cache, tmp_path, Inputs(sections=QUICK))
     assert value(idle, "gap_closed") == 0
     assert value(idle, "effectiveness_corrected_Manufacturer") in (0, pytest.approx(float("nan"), nan_ok=True))
@@ -217,6 +221,29 @@ def test_a_full_disk_while_the_report_is_written_is_one_message(
         evaluate(pipeline, cache, tmp_path, Inputs(sections=("judges",)))
 
 
+def test_an_oracle_does_better_than_an_idle_editor_on_the_same_pairs(
+    pipeline: Pipeline, cache: SliceCache, report: tuple[Report, Path]
+) -> None:
+    settings = Settings.of(Options(), pipeline.editor.setup)
+    oracle = Bench(replace(pipeline, editor=Oracle(pipeline.editor)), cache, cache.split("test"), settings)
+    idle = beside(oracle, replace(pipeline, editor=Idle(pipeline.editor)), settings)
+    section = versus(oracle, {"idle": idle})
+    found = {name: figure.estimate for name, figure in section.figures["versus"].items()}
+    assert found["gap_closed_idle"].value == 0
+    assert found["gap_closed_this"].value == value(report[0], "gap_closed")
+    better = found["gap_closed_this_less_idle"]
+    assert (better.value, better.n) == (pytest.approx(found["gap_closed_this"].value), 5)
+    assert 0 < better.low <= better.high
+    assert found["dice_this"].value == value(report[0], "dice_counterfactual"), "one Dice in every section"
+    assert found["dice_idle"].value == value(report[0], "dice_source")
+    assert found["ssim_to_target_idle"].value == value(report[0], "ssim_source_to_target")
+    p_values = {row[0]: float(row[-1]) for row in section.tables[0].rows}
+    assert p_values["gap closed (L1)"] == pytest.approx(2 / 2**5 * len(COMPARED), abs=1e-3), (
+        "two of 32 signs, times five"
+    )
+    assert p_values["change under the source's own parameters"] == 1
+
+
 def test_pairs_are_drawn_within_one_position(cache: SliceCache) -> None:
     pairs = draw_pairs(cache.split("test"), 1)
     assert len(pairs) == 5
@@ -256,8 +283,6 @@ def test_a_cohort_without_truth_is_measured_as_far_as_it_goes(pipeline, cache, t
 
 
 def test_bundles_of_other_preprocessing_are_not_compared(pipeline: Pipeline, report: tuple[Report, Path]) -> None:
-    from training.evaluation.bench import Bench
-
     bench = Bench(pipeline, None, (), None)
     with pytest.raises(ValueError, match="preprocessing"):
         beside(bench, replace(pipeline, preprocessing=Preprocessing(size=32)), None)
