@@ -90,7 +90,9 @@ def _legacy(rows: Sequence[Mapping[str, Any]]) -> tuple[Figures, tuple[Table, ..
 
 def _presets(measured: Mapping[str, Any]) -> list[str]:
     """Of the segmenters."""
-    return sorted({str(config.get("preset", "not given")) for config in measured.get("configs", {}).values()})
+    configs = measured.get("configs")
+    found = configs.values() if isinstance(configs, Mapping) else ()
+    return sorted({str(config["preset"]) for config in found if isinstance(config, Mapping) and "preset" in config})
 
 
 def _barely(rows: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> tuple[str, ...]:
