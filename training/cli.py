@@ -223,6 +223,8 @@ def reader_import(
 ) -> None:
     """Join the answers of a reader study with its key: accuracy with its interval, quality, anatomy, agreement."""
     try:
+        if output.exists():
+            raise ValueError(f"{output} exists and nothing is overwritten; name a new file with --output")
         results = import_answers(key, answers)
     except ValueError as error:
         fail(error)

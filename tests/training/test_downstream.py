@@ -27,7 +27,7 @@ from training.downstream import cell as cell_module
 from training.downstream.arms import ARMS, intensified
 from training.downstream.copies import counterfactual_copies, histogram_copies
 from training.downstream.data import directions, training_cache
-from training.downstream.table import as_text, rows_of
+from training.downstream.table import as_text, legacy_rows_of, rows_of
 from training.evaluation.downstream import downstream as report_section
 from training.ingest import IngestError
 from training.pack import Card, pack_bundle
@@ -181,6 +181,14 @@ def test_every_arm_gets_the_same_steps_and_the_table_every_comparison(finished: 
     assert {(row["steps"], row["seeds"]) for row in rows} == {(4, 1)}
     assert {(row["dice"]["n"], row["dice"]["unit"]) for row in rows} == {(4, "women")}
     assert all((row["p_holm"] is None) == (row["arm"] == "none") == (row["difference_to_none"] is None) for row in rows)
+    legacy = document["legacy_rows"]
+    assert len(legacy) == 4 * 2 * 4, "directions, arms, figures"
+    assert {row["figure"] for row in legacy} == {
+        "legacy_recall_background", "legacy_recall_breast-non-fgt", "legacy_recall_fibroglandular",
+        "legacy_mean_dice_per_slice",
+    }  # fmt: skip
+    assert all(row["p_holm"] is None and 0 <= row["value"]["value"] <= 1 for row in legacy)
+    assert all((row["arm"] == "none") == (row["difference_to_none"] is None) for row in legacy)
     cells = sorted(path.stem for path in (finished / "cells").iterdir())
     assert cells == ["GE-counterfactuals-0", "GE-none-0", "Siemens-counterfactuals-0", "Siemens-none-0"]
     assert not list((finished / "running").iterdir())
@@ -206,6 +214,20 @@ def test_the_table_pairs_women_and_averages_seeds_first() -> None:
     assert fat["histogram"]["p_holm"] == pytest.approx(1.0), "0.5 of two sign flips, twice"
     assert (fat["none"]["seeds"], fat["none"]["steps"]) == (2, 7)
     assert "| GE->Siemens | histogram | fat | 0.700 (" in as_text(rows_of(cells))
+
+
+def test_the_papers_own_figures_are_paired_likewise_and_never_mixed_with_what_lacks_them() -> None:
+    def cell(arm: str, recall: list[float | None]) -> dict:
+        women = {str(w): {"legacy_recall_fibroglandular": value} for w, value in enumerate(recall)}
+        return {"vendor": "GE", "arm": arm, "seed": 0, "steps": 7, "legacy": {"Siemens": women}}
+
+    none, other = cell("none", [0.2, 0.4, None]), cell("histogram", [0.5, 0.6, 0.9])
+    rows = {row["arm"]: row for row in legacy_rows_of([none, other])}
+    assert (rows["none"]["value"]["value"], rows["none"]["value"]["n"]) == (pytest.approx(0.3), 2)
+    assert rows["histogram"]["difference_to_none"]["value"] == pytest.approx(0.25)
+    assert rows["histogram"]["difference_to_none"]["n"] == 2
+    del none["legacy"]
+    assert legacy_rows_of([none, other]) == []
 
 
 KILLED = """

@@ -1,5 +1,6 @@
 """The measuring parts against closed forms, other libraries and known answers."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,34 @@ def test_the_papers_corrected_figures_are_those_of_the_design_notes() -> None:
     assert paper.corrected("FlipAngle") == pytest.approx(0.44, abs=5e-3)
 
 
+SDEDIT = {"method": "sdedit", "sampler": "ancestral", "steps": 25, "guidance_scale": 5, "start": 49}
+
+
+@pytest.mark.parametrize(
+    ("record", "setting", "fid", "te"),
+    [
+        (SDEDIT, (25, 5.0), 0.501, 0.055),
+        ({**SDEDIT, "steps": 75, "guidance_scale": 7.0}, (75, 7.0), 0.774, 0.042),
+        ({**SDEDIT, "sampler": "ddim", "guidance_scale": 3.0}, (50, 3.0), 0.513, 0.038),  # 25 steps through 50 of noise
+        ({**SDEDIT, "steps": 40}, (40, 5.0), None, None),
+        ({"method": "direct", "noise": True}, (50, 3.0), 0.513, 0.038),
+    ],
+)
+def test_an_editor_is_held_against_the_papers_row_of_its_settings(record, setting, fid, te) -> None:
+    assert paper.setting_of(record) == setting
+    assert paper.table_4("legacy_fid_same_originals", setting) == fid
+    assert paper.table_5("EchoTime", setting) == te
+    assert (paper.corrected("EchoTime", setting) is None) == (te is None)
+    assert paper.table_5("Manufacturer", setting) is None
+
+
+def test_every_printed_row_of_tables_4_and_5_is_kept() -> None:
+    grid = {paper.WITHOUT, *((steps, scale) for steps in (25, 50, 75) for scale in (3.0, 5.0, 7.0))}
+    assert paper.TABLE_4.keys() == paper.TABLE_5.keys() == grid
+    assert {len(row) for row in paper.TABLE_4.values()} == {len(paper.TABLE_4_COLUMNS)}
+    assert {len(row) for row in paper.TABLE_5.values()} == {len(paper.TABLE_5_COLUMNS)}
+
+
 @pytest.fixture(scope="module")
 def weights() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
@@ -119,17 +148,35 @@ def test_a_folder_without_label_volumes_is_refused(tmp_path: Path) -> None:
         volumes(tmp_path)
 
 
+def write_rows(path: Path, steps: int) -> Path:
+    """What an experiment at its smallest leaves."""
+    dice = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 12, "unit": "women"}
+    row = {"direction": "GE->Siemens", "arm": "none", "tissue": "fat", "dice": dice, "difference_to_none": None}
+    measured = {"bundle_sha256": "ab" * 32, "seeds": 3, "configs": {"GE": {"preset": "smoke", "seed": 0}}}
+    rows = [{**row, "p_holm": None, "seeds": 3, "steps": steps}]
+    legacy = {"direction": "GE->Siemens", "arm": "none", "figure": "legacy_recall_fibroglandular", "value": dice}
+    document = {"measured_with": measured, "rows": rows}
+    document["legacy_rows"] = [{**legacy, "difference_to_none": None, "p_holm": None, "seeds": 3, "steps": steps}]
+    path.write_text(json.dumps(document))
+    return path
+
+
 def test_rows_of_the_downstream_experiment_become_table_3(tmp_path: Path) -> None:
-    dice = '{"value": 0.8, "low": 0.7, "high": 0.9, "n": 12, "unit": "women"}'
-    row = (
-        f'{{"direction": "GE to Siemens", "arm": "none", "tissue": "fat", "dice": {dice}, "difference_to_none": null, '
-    )
-    rows = f'[{row}"p_holm": null, "seeds": 3, "steps": 100}}]'
-    (tmp_path / "rows.json").write_text(f'{{"measured_with": {{"bundle_sha256": "{"ab" * 32}"}}, "rows": {rows}}}')
-    section = downstream(tmp_path / "rows.json")
+    section = downstream(write_rows(tmp_path / "rows.json", 500))
     assert "abababababab" in section.method
-    assert section.figures["downstream"]["dice/GE to Siemens/none/fat"].estimate.n == 12
-    assert len(section.tables[1].rows) == 9
+    assert section.figures["downstream"]["dice/GE->Siemens/none/fat"].estimate.n == 12
+    assert len(section.tables[-1].rows) == 9
+    legacy = {row[2]: row[3] for table in section.tables if "as the paper counts" in table.title for row in table.rows}
+    assert (
+        legacy["legacy_recall_fibroglandular"]
+        == section.figures["downstream"]["legacy_recall_fibroglandular/GE->Siemens/none"]
+    )
+    assert not any("Barely" in caveat for caveat in section.caveats)
+
+
+def test_segmenters_that_were_barely_trained_are_called_so(tmp_path: Path) -> None:
+    section = downstream(write_rows(tmp_path / "rows.json", 499))
+    assert "Barely trained: the segmenters had 499 optimiser steps (preset smoke)" in section.caveats[0]
 
 
 EMPTY = '{"measured_with": {"bundle_sha256": "ab"}, "rows": %s}'

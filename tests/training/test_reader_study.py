@@ -13,7 +13,7 @@ from reacquire.jobs.spec import Options
 from training.cli import app
 from training.evaluation import import_answers
 from training.evaluation.bench import Bench
-from training.evaluation.reader import write_study
+from training.evaluation.reader import make_study
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pipeline = load_pipeline(pack_tiny(folder / "bundle"))
     cache = write_fake_cache(folder / "cache", size=64, women=24)
     settings = Settings.of(Options(), pipeline.editor.setup)
-    write_study(Bench(pipeline, cache, cache.rows, settings), folder, cases=20, seed=3)
+    for name, text in make_study(Bench(pipeline, cache, cache.rows, settings), cases=20, seed=3).items():
+        (folder / name).write_text(text)
     return folder
 
 
@@ -75,6 +76,8 @@ def test_the_command_writes_the_results(study: Path, tmp_path: Path) -> None:
     words = ["reader-import", sheet, "--key", study / "reader-key.json", "--output", tmp_path / "results.json"]
     assert CliRunner().invoke(app, [str(w) for w in words]).exit_code == 0
     assert json.loads((tmp_path / "results.json").read_text())["all"]["accuracy"]["value"] == 0.5
+    again = CliRunner().invoke(app, [str(w) for w in words])
+    assert (again.exit_code, "results.json exists and nothing is overwritten" in again.stderr) == (1, True)
 
 
 def test_sheets_of_another_study_or_reader_are_refused(study: Path, tmp_path: Path) -> None:

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from reacquire.metrics import dice
-from reacquire.networks.segmenter import CLASSES
+from reacquire.engine import CLASSES
 from training.batches import Batch, Batches
 from training.cache import Row, SliceCache
 from training.config import TrainConfig
@@ -27,11 +26,12 @@ from training.downstream.data import Direction
 from training.hardware import launch
 from training.ingest.manifest import replace_file
 from training.loop import Report, Task, train
+from training.overlap import legacy_scores, woman_scores
 from training.runs import batches_of, build_network, encoding_of, objective_of, open_run
 from training.validation import Validation
 
 BATCH = 16
-Scores = dict[int, list[float]]  # by woman: Dice of fat and of fibroglandular tissue, NaN where neither side has any
+Scores = dict[int, dict[str, float]]  # by woman, those of ``overlap.woman_scores``
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def run_cell(cell: Cell, cache: SliceCache, training: SliceCache, folder: Path, 
     views = Views(cache, config, str(fabric.device))
     task = Task(batch, objective, Validation(views.batches(cell.direction.val), objective))
     state = train(network, task, config, run, fabric, report=report)
+    scores = {vendor: views.scores_by_woman(state.kept, rows) for vendor, rows in cell.direction.test.items()}
     result: dict[str, Any] = {
         "vendor": cell.direction.vendor,
         "arm": cell.arm.name,
@@ -79,12 +80,18 @@ def run_cell(cell: Cell, cache: SliceCache, training: SliceCache, folder: Path, 
         "steps": config.steps,
         "best_step": state.standing.step,
         "validation_loss": state.standing.loss,
-        "dice": {vendor: views.dice_by_woman(state.kept, rows) for vendor, rows in cell.direction.test.items()},
+        "dice": {vendor: {w: tissue_dice(s) for w, s in women.items()} for vendor, women in scores.items()},
+        "legacy": {vendor: {w: legacy_scores(s) for w, s in women.items()} for vendor, women in scores.items()},
     }
     result = nulled(result)  # as it will be read again: women by text, null for NaN
     replace_file(_file(folder, cell.name), (json.dumps(result, indent=1) + "\n").encode())
     shutil.rmtree(run, ignore_errors=True)
     return result
+
+
+def tissue_dice(scores: Mapping[str, float]) -> list[float]:
+    """A woman's Dice of fat and of fibroglandular tissue, NaN where neither side has any."""
+    return [scores[f"dice_{label}"] for label in CLASSES[1:]]
 
 
 def read_cell(folder: Path, name: str) -> dict[str, Any] | None:
@@ -123,16 +130,14 @@ class Views:
         return Batches(self.cache, tuple(rows), encoding_of(self.config), number, 0, size=size, mirror=False)
 
     @torch.inference_mode()
-    def dice_by_woman(self, network: nn.Module, rows: Sequence[Row]) -> Scores:
-        """Dice per tissue over all slices of each woman: her slices are not independent."""
-        batches, pairs = self.batches(rows), defaultdict(list)
+    def scores_by_woman(self, network: nn.Module, rows: Sequence[Row]) -> Scores:
+        """Scores over all slices of each woman: her slices are not independent."""
+        batches = self.batches(rows)
+        pairs: dict[int, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for start in range(0, len(rows), BATCH):
             part = rows[start : start + BATCH]
             images, labels = batches.slices([row.index for row in part])
             predicted = network(images.to(self.device)).argmax(1).cpu()
             for row, guess, truth in zip(part, predicted, labels, strict=True):
                 pairs[row.woman].append((guess, truth))
-        return {
-            woman: dice(*map(torch.stack, zip(*hers, strict=True)), classes=CLASSES)[1:].tolist()
-            for woman, hers in pairs.items()
-        }
+        return {woman: woman_scores(*map(torch.stack, zip(*hers, strict=True))) for woman, hers in pairs.items()}

@@ -18,7 +18,7 @@ from training.downstream.arms import ARMS, BASELINE, Arm
 from training.downstream.cell import Cell, read_cell, run_cell
 from training.downstream.copies import Track, bundle_editor, counterfactual_copies, histogram_copies
 from training.downstream.data import Direction, DownstreamError, directions, training_cache, validation_split
-from training.downstream.table import rows_of
+from training.downstream.table import legacy_rows_of, rows_of
 from training.hardware import placed
 from training.ingest.manifest import MANIFEST, disk_error, replace_file
 from training.loop import Report
@@ -88,8 +88,9 @@ def run_downstream(
     try:
         pins = _pins(request, arms, cells, cache, bundle)
         open_pinned(request.folder / PINS, pins, what="an experiment", resume=resume)
-        rows = rows_of(list(_results(request, cells, cache, bundle, track, bar)))
-        document = {"measured_with": pins, "rows": rows}
+        results = list(_results(request, cells, cache, bundle, track, bar))
+        rows = rows_of(results)
+        document = {"measured_with": pins, "rows": rows, "legacy_rows": legacy_rows_of(results)}
         replace_file(request.folder / RESULT, (json.dumps(document, indent=1) + "\n").encode())
     except (PinError, AugmentError) as error:
         raise DownstreamError(str(error)) from error

@@ -16,7 +16,7 @@ from training.statistics import holm, mean_over_women, paired_difference
 TISSUES = ("fat", "fibroglandular")
 ARROW = "->"
 Scores = dict[Hashable, list[float]]
-Key = tuple[str, str, str]  # direction ("GE->Siemens": trained on, tested on), arm, tissue
+Key = tuple[str, str, str]  # direction ("GE->Siemens": trained on, tested on), arm, tissue or figure
 
 
 def rows_of(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -43,6 +43,39 @@ def rows_of(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             }
         )
     return nulled([row | {"p_holm": p} for row, p in zip(rows, holm(p_values), strict=True)])
+
+
+def legacy_rows_of(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row per direction, arm and figure of the paper's own definitions, which mislead: outside Holm's correction,
+    so without p. No rows where a cell of an earlier version did not keep them."""
+    if not all("legacy" in cell for cell in cells):
+        return []
+    scores: dict[Key, Scores] = {}
+    for cell in cells:
+        for tested, women in cell["legacy"].items():
+            for woman, figures in women.items():
+                for name, value in figures.items():
+                    key = f"{cell['vendor']}{ARROW}{tested}", cell["arm"], name
+                    scores.setdefault(key, defaultdict(list))[woman].append(float("nan") if value is None else value)
+    seeds = len({cell["seed"] for cell in cells})
+    steps = {cell["vendor"]: cell["steps"] for cell in cells}
+    return nulled(
+        [
+            {
+                "direction": direction,
+                "arm": arm,
+                "figure": name,
+                "value": asdict(mean_over_women(values)),
+                "difference_to_none": None
+                if arm == BASELINE
+                else asdict(paired_difference(values, scores[direction, BASELINE, name])[0]),
+                "p_holm": None,
+                "seeds": seeds,
+                "steps": steps[direction.split(ARROW)[0]],
+            }
+            for (direction, arm, name), values in scores.items()
+        ]
+    )
 
 
 def _scores(cells: Iterable[Mapping[str, Any]]) -> dict[Key, Scores]:

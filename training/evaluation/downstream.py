@@ -1,6 +1,7 @@
 """Table 3 as an experiment: renders the rows that the downstream experiment wrote, beside the paper's."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ from training.evaluation import paper
 from training.evaluation.document import Cell, Figure, Figures, Section, Table
 from training.statistics import Estimate
 
+BARELY = 500  # optimiser steps; fewer are no training
 NEEDED = ("direction", "arm", "tissue", "dice", "difference_to_none", "p_holm", "seeds", "steps")
+LEGACY = ("direction", "arm", "figure", "value", "difference_to_none", "seeds", "steps")
 
 ON_TEST = (
     "The weights were chosen on the women that they are tested on, for the cohort has no others with masks (the "
@@ -24,7 +27,7 @@ def downstream(path: Path) -> Section:
     ValueError
         When the file holds no such rows.
     """
-    rows, bundle, on_test = _read(path)
+    rows, legacy, measured = _read(path)
     figures: Figures = {}
     shown: list[tuple[Cell, ...]] = []
     for row in rows:
@@ -36,6 +39,7 @@ def downstream(path: Path) -> Section:
         p = "" if row["p_holm"] is None else f"{row['p_holm']:.3g}"
         told = (row["direction"], row["arm"], row["tissue"])
         shown.append((*told, dice, difference or "", p, f"{row['seeds']} seeds, {row['steps']} steps"))
+    repeated, legacy_table = _legacy(legacy)
     columns = ("direction", "arm", "tissue", "Dice", "difference to none", "p (Holm)", "runs")
     return Section(
         name="downstream",
@@ -44,38 +48,91 @@ def downstream(path: Path) -> Section:
         method="Equal optimiser steps in every arm; a tissue's Dice over a woman's slices, mean over women; "
         "difference to the arm "
         "without augmentation over the same women; p-values adjusted for all comparisons (Holm). Counterfactuals are "
-        f"of the bundle with sha256 {bundle[:12]}.",
+        f"of the bundle with sha256 {measured['bundle_sha256'][:12]}.",
         caveats=(
+            *_barely(rows, measured),
             "An interval is over women alone: it leaves out the chance of a training, and with ten women or fewer it "
             "is too narrow. Believe p (Holm) before it.",
             "The paper's table has one run per cell, no intervals, and slices as units.",
-            *([ON_TEST] if on_test else []),
+            *([ON_TEST] if measured.get("validated_on") == "test" else []),
         ),
-        figures={"downstream": figures},
+        figures={"downstream": {**figures, **repeated}},
         tables=(
             Table("This experiment", columns, tuple(shown)),
+            *legacy_table,
             Table("Paper, Table 3 (* p < 0.05 there)", paper.TABLE_3_COLUMNS, paper.TABLE_3),
         ),
     )
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], str, bool]:
-    """The rows, the sha256 of the bundle that made the counterfactuals, and whether test women chose the weights."""
+def measured_with(path: Path) -> dict[str, Any]:
+    """What the experiment's rows were measured with: presets, seeds, copies, hashes, every setting of the trainings.
+
+    Raises
+    ------
+    ValueError
+        When the file is none of the downstream experiment.
+    """
+    _, _, measured = _read(path)
+    return {"file": path.name, "presets": ", ".join(_presets(measured)) or "not given", **measured}
+
+
+def _legacy(rows: Sequence[Mapping[str, Any]]) -> tuple[Figures, tuple[Table, ...]]:
+    """Figures and table of the paper's own definitions; neither where the experiment kept none."""
+    figures: Figures = {}
+    shown: list[tuple[Cell, ...]] = []
+    for row in rows:
+        name = f"{row['figure']}/{row['direction']}/{row['arm']}"
+        figures[name] = value = _figure(row["value"])
+        difference = None if row["difference_to_none"] is None else _figure(row["difference_to_none"])
+        if difference is not None:
+            figures[f"{row['figure']}_difference/{row['direction']}/{row['arm']}"] = difference
+        told = (row["direction"], row["arm"], row["figure"], value, difference or "")
+        shown.append((*told, f"{row['seeds']} seeds, {row['steps']} steps"))
+    columns = ("direction", "arm", "figure", "value", "difference to none", "runs")
+    note = "A class's recall is what the paper prints as accuracy; mean Dice counts fat alone on slices without gland."
+    return figures, (Table("This experiment, as the paper counts", columns, tuple(shown), note),) if rows else ()
+
+
+def _presets(measured: Mapping[str, Any]) -> list[str]:
+    """Of the segmenters."""
+    configs = measured.get("configs")
+    found = configs.values() if isinstance(configs, Mapping) else ()
+    return sorted({str(config["preset"]) for config in found if isinstance(config, Mapping) and "preset" in config})
+
+
+def _barely(rows: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> tuple[str, ...]:
+    """A warning where too little was trained to tell the arms apart."""
+    fewest = min(int(row["steps"]) for row in rows)
+    if fewest >= BARELY:
+        return ()
+    preset = f" (preset {', '.join(_presets(measured))})" if _presets(measured) else ""
+    return (
+        f"Barely trained: the segmenters had {fewest} optimiser steps{preset}, and below {BARELY} one is far from "
+        "what it can learn. The table shows that the experiment runs; differences between its arms say nothing of "
+        "trained segmenters.",
+    )
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
+    """The rows, those of the paper's definitions, and what they were measured with: ``bundle_sha256`` of the
+    counterfactuals, and more."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        rows, how = document["rows"], document["measured_with"]
-        bundle, on_test = str(how["bundle_sha256"]), how.get("validated_on") == "test"
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        rows, legacy, measured = document["rows"], document.get("legacy_rows", []), dict(document["measured_with"])
+        measured["bundle_sha256"] = str(measured["bundle_sha256"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(
             f"{path} can't be read as the result of the downstream experiment: {type(error).__name__}"
         ) from None
     if not isinstance(rows, list) or not rows:
         raise ValueError(f"{path} holds no rows of the downstream experiment")
-    for number, row in enumerate(rows):
-        missing = [key for key in NEEDED if key not in row] if isinstance(row, dict) else list(NEEDED)
-        if missing:
-            raise ValueError(f"{path}, row {number}: {', '.join(missing)} is missing")
-    return rows, bundle, on_test
+    for needed, kind in ((NEEDED, rows), (LEGACY, legacy)):
+        for number, row in enumerate(kind):
+            missing = [key for key in needed if key not in row] if isinstance(row, dict) else list(needed)
+            if missing:
+                raise ValueError(f"{path}, row {number}: {', '.join(missing)} is missing")
+    return rows, legacy, measured
 
 
 def _figure(data: dict[str, Any]) -> Figure:

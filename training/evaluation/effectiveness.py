@@ -8,7 +8,7 @@ from reacquire.iap import Categorical
 from reacquire.iap.vocabulary import Parameter
 from training.evaluation import paper
 from training.evaluation.bench import Bench, Pair, changed, per_woman
-from training.evaluation.document import Cell, Figure, Figures, Table
+from training.evaluation.document import Figure, Figures, Table
 from training.evaluation.judges import UNITS
 from training.evaluation.readings import Readings, read, readable
 from training.statistics import mean_over_women, pooled_ratio
@@ -33,7 +33,9 @@ def effectiveness(bench: Bench) -> tuple[dict[str, Figures], tuple[Table, ...]]:
     own |= _gains("gain_changed", pairs, seen["before"], seen["after"], only_changed=True)
     if "true" in seen:
         own |= _gains("gain_true_target", pairs, seen["before"], seen["true"], only_changed=True)
-    return {"legacy": legacy, "editor": own}, (_table_2(legacy, own), _table_5(legacy), _table_corrected(own))
+    held_against = paper.setting_of(bench.settings.record(bench.pipeline.editor.setup))
+    tables = _table_2(legacy, own), _table_5(legacy, held_against), _table_corrected(own, held_against)
+    return {"legacy": legacy, "editor": own}, tables
 
 
 def _legacy_scores(bench: Bench, seen: dict[str, Readings]) -> Figures:
@@ -134,7 +136,7 @@ def _table_2(legacy: Figures, own: Figures) -> Table:
     return Table("Counterfactual prediction gain", columns, rows, note)
 
 
-def _table_5(legacy: Figures) -> Table:
+def _table_5(legacy: Figures, held_against: tuple[int, float]) -> Table:
     rows = []
     for name, figure in legacy.items():
         if not name.startswith("legacy_effectiveness_without_"):
@@ -142,9 +144,8 @@ def _table_5(legacy: Figures) -> Table:
         key = name.removeprefix("legacy_effectiveness_without_")
         bare = key.removeprefix("mse_")
         scale = 1.0 if key != bare else 100.0
-        printed: tuple[Cell, ...] = ("not given",) * 2
-        if bare in paper.TABLE_5:
-            printed = tuple(f"{v / scale:.3f}" for v in paper.TABLE_5[bare])
+        values = (paper.table_5(bare, row) for row in (paper.WITHOUT, held_against))
+        printed = [_printed(None if value is None else value / scale) for value in values]
         kind = "accuracy" if key == bare else "mean squared error"
         rows.append((bare, kind, figure, printed[0], legacy[f"legacy_effectiveness_edited_{key}"], printed[1]))
     columns = (
@@ -153,25 +154,25 @@ def _table_5(legacy: Figures) -> Table:
         "legacy, not edited",
         "paper, without",
         "legacy, edited",
-        "paper, 50 steps, scale 3",
+        paper.heading(held_against),
     )
     note = "Paper: Table 5. Targets are shuffled among slices, so some equal the source: agreement by chance is inside."
     return Table("Agreement with the target, as the paper counts", columns, tuple(rows), note)
 
 
-def _table_corrected(own: Figures) -> Table:
+def _table_corrected(own: Figures, held_against: tuple[int, float]) -> Table:
     rows = []
     for name, figure in own.items():
         if not name.startswith("effectiveness_corrected_"):
             continue
         key = name.removeprefix("effectiveness_corrected_")
         prefix = "effectiveness" if f"effectiveness_changed_{key}" in own else "mse"
-        printed = f"{paper.corrected(key):.3f}" if key in paper.TABLE_5 else "not given"
+        printed = _printed(paper.corrected(key, held_against))
         states = (own.get(f"{prefix}_{state}_{key}") for state in ("before", "changed", "true_target"))
         rows.append((key, "hit" if prefix == "effectiveness" else "squared error", *states, figure, printed))
     columns = (
-        "changed parameter", "figure", "source", "counterfactual", "true target", "corrected", "paper's Table 5, "
-        "corrected",
+        "changed parameter", "figure", "source", "counterfactual", "true target", "corrected",
+        f"{paper.heading(held_against)}, Table 5 corrected",
     )  # fmt: skip
     note = (
         "Corrected = (counterfactual - source) / (best - source): 0 is no better than not editing, 1 as good as "

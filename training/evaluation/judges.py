@@ -6,18 +6,14 @@ Whatever a later section says about counterfactuals is worth no more than what t
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-import torch
-from torch import Tensor
-from torch.nn.functional import one_hot
-
 from reacquire.engine import CLASSES
 from reacquire.iap import Categorical
-from reacquire.metrics import dice
 from training.cache import Row
 from training.evaluation import paper
 from training.evaluation.bench import BATCH, Bench, images_of
 from training.evaluation.document import Figure, Figures, Section, Table
 from training.evaluation.readings import read, readable
+from training.overlap import woman_scores
 from training.split import RARE
 from training.statistics import mean_over_women, pooled_ratio
 
@@ -109,21 +105,6 @@ def segmenter_figures(bench: Bench, rows: Sequence[Row]) -> Figures:
         ratio = pooled_ratio(groups[f"hits_{label}"], groups[f"size_{label}"])
         figures[f"legacy_recall_{label}"] = Figure(ratio, "judges")
     return figures
-
-
-def woman_scores(found: Tensor, true: Tensor) -> dict[str, float]:
-    """Scores of one woman's (N, S, S) labels."""
-    whole = dice(found, true, classes=len(CLASSES))
-    slices = torch.stack([dice(a, b, classes=len(CLASSES)) for a, b in zip(found, true, strict=True)])
-    a, b = (one_hot(x, len(CLASSES)).bool() for x in (found, true))
-    scores = {"legacy_mean_dice_per_slice": float(slices[:, 1:].nanmean(1).nanmean())}
-    for i, label in enumerate(CLASSES):
-        if i:
-            scores[f"dice_{label}"] = float(whole[i])
-        scores[f"accuracy_{label}"] = float((a[..., i] == b[..., i]).double().mean())  # paper, eq. 3
-        scores[f"hits_{label}"] = float((a[..., i] & b[..., i]).sum())
-        scores[f"size_{label}"] = float(b[..., i].sum())
-    return scores
 
 
 def _table_1(figures: Figures) -> Table:

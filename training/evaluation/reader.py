@@ -37,8 +37,8 @@ class Case:
     woman: int
 
 
-def write_study(bench: Bench, folder: Path, *, cases: int, seed: int) -> Path:
-    """Write ``reader.html`` and beside it ``reader-key.json``; the real panel is the true target, or, in a cohort
+def make_study(bench: Bench, *, cases: int, seed: int) -> dict[str, str]:
+    """Text of ``reader.html`` and of ``reader-key.json``, by name; the real panel is the true target, or, in a cohort
     without pairs, the source slice."""
     rng = np.random.default_rng([seed, 0x4EAD])
     pairs = bench.asked
@@ -57,10 +57,8 @@ def write_study(bench: Bench, folder: Path, *, cases: int, seed: int) -> Path:
         key.append(Case(f"{number:03d}", side, pairs[i].woman))
     study = hashlib.sha256("".join(c["left"] + c["right"] for c in shown).encode()).hexdigest()[:16]
     page = render("reader.html.j2", study=study, cases=shown, changes=CHANGES, places=PLACES)
-    (folder / PAGE).write_text(page, encoding="utf-8")
     document = {"format": FORMAT, "study": study, "cases": [vars(case) for case in key]}
-    (folder / KEY).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return folder / PAGE
+    return {PAGE: page, KEY: json.dumps(document, indent=1) + "\n"}
 
 
 def _panels(real: NDArray, edited: NDArray) -> tuple[str, str]:

@@ -15,19 +15,19 @@ from training.evaluation.axioms import axioms
 from training.evaluation.bands import bands
 from training.evaluation.bench import Bench, Tracked
 from training.evaluation.document import Report, Section
-from training.evaluation.downstream import downstream
+from training.evaluation.downstream import downstream, measured_with
 from training.evaluation.flat import FORMAT
 from training.evaluation.html import render_report
 from training.evaluation.judges import judges
 from training.evaluation.levels import edit_rescans, levels, physics
+from training.evaluation.output import HTML, JSON, open_output, write_output
 from training.evaluation.pictures import matrix_picture, truth_pictures
-from training.evaluation.reader import reader_section, write_study
+from training.evaluation.reader import make_study, reader_section
 from training.evaluation.rescans import POSITIONS, TARGETS, make_rescans
 from training.evaluation.similarity import counterfactuals, distributions
 from training.evaluation.summary import answers
 from training.evaluation.truth import truth
 from training.evaluation.versus import beside, versus
-from training.ingest.manifest import replace_file
 
 SECTIONS = (
     "truth", "axioms", "judges", "counterfactuals", "distributions", "levels", "physics", "bands", "downstream",
@@ -80,8 +80,10 @@ def evaluate(
     Raises
     ------
     ValueError
-        When the data can't answer what was asked: empty split, no truth, other vocabulary, unreadable files.
+        When the folder holds a report, or the data can't answer what was asked: empty split, no truth, other
+        vocabulary, unreadable files.
     """
+    open_output(folder)
     inputs = inputs or Inputs()
     bench = _bench(pipeline, cache, inputs, settings or Settings.of(Options(), pipeline.editor.setup), tracked)
     missing = unanswerable(bench, inputs)
@@ -89,8 +91,7 @@ def evaluate(
     for name in asked:
         if name in missing:
             raise ValueError(f"section {name}: {missing[name]}")
-    folder.mkdir(parents=True, exist_ok=True)
-    sections = _measured(bench, inputs, folder, [name for name in SECTIONS if name in asked])
+    sections, files = _measured(bench, inputs, [name for name in SECTIONS if name in asked])
     report = Report(
         title=f"{pipeline.bundle.name} {pipeline.bundle.version}: evaluation",
         made=_made(bench, inputs),
@@ -100,9 +101,8 @@ def evaluate(
         left_out={name: why for name, why in missing.items() if inputs.sections is None},
     )
     report = replace(report, answers=answers(report.figures))
-    (folder / "report.html").write_text(render_report(report), encoding="utf-8")
-    # whole or not at all, and last: whoever finds it takes the report for finished
-    replace_file(folder / "report.json", (json.dumps(to_json(report, bench), indent=1, default=str) + "\n").encode())
+    files |= {HTML: render_report(report), JSON: json.dumps(to_json(report, bench), indent=1, default=str) + "\n"}
+    write_output(folder, files)
     return report
 
 
@@ -146,8 +146,9 @@ def unanswerable(bench: Bench, inputs: Inputs) -> dict[str, str]:
     return missing
 
 
-def _measured(bench: Bench, inputs: Inputs, folder: Path, names: Sequence[str]) -> list[Section]:
-    edits = None
+def _measured(bench: Bench, inputs: Inputs, names: Sequence[str]) -> tuple[list[Section], dict[str, str]]:
+    """The sections, and the files of the reader study by name."""
+    edits, files = None, {}
     if {"levels", "physics"} & set(names):
         rescans = make_rescans(
             Preprocessing.from_dict(bench.cache.preprocessing),
@@ -159,7 +160,7 @@ def _measured(bench: Bench, inputs: Inputs, folder: Path, names: Sequence[str]) 
         edits = edit_rescans(bench, rescans)
 
     def study() -> Section:
-        write_study(bench, folder, cases=inputs.reader_cases, seed=inputs.seed)
+        files.update(make_study(bench, cases=inputs.reader_cases, seed=inputs.seed))
         return reader_section(min(inputs.reader_cases, len({p.woman for p in bench.asked})))
 
     makers: dict[str, Callable[[], Section]] = {
@@ -175,7 +176,7 @@ def _measured(bench: Bench, inputs: Inputs, folder: Path, names: Sequence[str]) 
         "versus": lambda: versus(bench, {n: beside(bench, *other) for n, other in inputs.others.items()}),
         "reader": study,
     }
-    return [makers[name]() for name in names]
+    return [makers[name]() for name in names], files
 
 
 def _with_truth_pictures(bench: Bench) -> Section:
@@ -217,8 +218,8 @@ def _settings(bench: Bench, inputs: Inputs) -> dict[str, dict[str, Any]]:
     for name, (pipeline, settings) in inputs.others.items():
         record = settings.record(pipeline.editor.setup)
         found[f"versus_{name}"] = {**record, "preset": pipeline.bundle.manifest.networks.editor.preset}
-    if inputs.downstream is not None:
-        found["downstream"] = {"file": inputs.downstream.name}
+    if inputs.downstream is not None and (inputs.sections is None or "downstream" in inputs.sections):
+        found["downstream"] = measured_with(inputs.downstream)
     return found
 
 

@@ -69,16 +69,17 @@ def similarity(bench: Bench, radimagenet: Path | None) -> tuple[Figures, Table]:
     fid = whole(frechet, available[name](edited), available[name](source))
     found["legacy_fid_same_originals"] = (None, fid)
     rows = []
+    held_against = paper.setting_of(bench.settings.record(bench.pipeline.editor.setup))
     for key, (without, after) in found.items():
-        printed = paper.TABLE_4.get(key, ("not given",) * 2)
-        shown = tuple(f"{v:.3g}" if isinstance(v, float) else v for v in printed)
+        printed = (paper.table_4(key, row) for row in (paper.WITHOUT, held_against))
+        shown = tuple("not given" if value is None else f"{value:.3g}" for value in printed)
         rows.append((key, without or "as it must be: 0 or 1", after, *shown))
     note = f"legacy_fid_same_originals here: Fréchet distance on features of {name}" + (
         "."
         if name == "RadImageNet"
         else " (give --radimagenet for the paper's); its size can't be compared with the paper's."
     )
-    columns = ("figure", "ours, not edited", "ours, edited", "paper, without", "paper, 50 steps, scale 3")
+    columns = ("figure", "ours, not edited", "ours, edited", "paper, without", paper.heading(held_against))
     figures = {key: after for key, (_, after) in found.items()}
     figures |= {f"{key}_without": without for key, (without, _) in found.items() if without is not None}
     return figures, Table("How much an edit changes a slice", columns, tuple(rows), note)

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from reacquire.engine import CLASSES
-from reacquire.metrics import dice, gap_closed, region_mean, ssim
+from reacquire.metrics import gap_closed, region_mean, ssim
 from training.evaluation.bench import Bench, OfWoman, changes, per_woman
 from training.evaluation.document import Figure, Figures, Section, Table
 from training.statistics import Estimate, PerWoman, mean_over_women, pooled_ratio
@@ -103,12 +102,6 @@ def transfers(bench: Bench) -> Figures:
         for i, name in enumerate(CLASSES)
         if i
     }
-
-
-def breast_dice(found: Tensor, true: Tensor) -> Tensor:
-    """Mean Dice of the two tissues per image (N,), a tissue that neither holds left out."""
-    scores = torch.stack([dice(a, b, classes=len(CLASSES)) for a, b in zip(found, true, strict=True)])
-    return scores[:, 1:].nanmean(1)
 
 
 def _gap_table(figures: Mapping[str, Figure]) -> Table:

@@ -9,7 +9,8 @@ from training.evaluation.axioms import breast_of
 from training.evaluation.bench import Bench, per_woman
 from training.evaluation.document import Cell, Figure, Figures, Section, Table
 from training.evaluation.effectiveness import judged
-from training.evaluation.truth import breast_dice, pair_values
+from training.evaluation.truth import pair_values
+from training.overlap import tissue_dice
 from training.statistics import PerWoman, holm, mean_over_women, paired_difference
 
 COMPARED = {
@@ -60,7 +61,7 @@ def versus(bench: Bench, others: Mapping[str, Bench]) -> Section:
 def _values(bench: Bench, judge: Bench) -> dict[str, PerWoman]:
     pairs = bench.pairs
     values = pair_values(bench)
-    true = bench.labels([p.target for p in pairs])[:, 0]
+    true = bench.labels([p.source for p in pairs])[:, 0]
     breast = breast_of(judge, [p.source for p in pairs])
     seen = judged(judge, bench.edited_pairs).values
     moved = [i for i, p in enumerate(pairs) if p.source.iap["Manufacturer"] != p.target.iap["Manufacturer"]]
@@ -71,7 +72,7 @@ def _values(bench: Bench, judge: Bench) -> dict[str, PerWoman]:
     )
     change = region_mean((bench.unchanged - bench.sources(pairs)).abs(), breast)
     found = {key: values[key] for key in ("gap_closed", "ssim_to_target")}
-    found["dice"] = per_woman(pairs, breast_dice(judge.segmented(bench.edited_pairs), true).tolist())
+    found["dice"] = tissue_dice([p.woman for p in pairs], judge.segmented(bench.edited_pairs), true)
     return {**found, "vendor_seen": hits, "composition_error": per_woman(pairs, change.tolist())}
 
 
