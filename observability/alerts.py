@@ -9,7 +9,7 @@ from reacquire.jobs import metrics as names
 RUNBOOK = "docs/operations.md"
 GIB = 2**30
 # codes (reacquire.errors) of jobs that failed through no fault of their input, and of those that the archive failed
-OURS = any_of("code", "internal-error", "job-failed", "bundle-invalid", "model-unavailable", "overloaded")
+OURS = any_of("code", "internal-error", "job-failed", "bundle-invalid", "model-unavailable", "not-ready", "overloaded")
 PACS = any_of("code", "pacs-unreachable", "pacs-refused", "pacs-answer-invalid", "store-failed")
 
 
