@@ -1,9 +1,9 @@
 """One trace from request to result, a batch linked to the traces of its jobs, and nothing of a patient in them."""
 
 import logging
-import time
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
