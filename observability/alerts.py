@@ -9,7 +9,7 @@ from reacquire.jobs import metrics as names
 RUNBOOK = "docs/operations.md"
 GIB = 2**30
 # codes (reacquire.errors) of jobs that failed through no fault of their input, and of those that the archive failed
-OURS = any_of("code", "internal-error", "job-failed", "bundle-invalid", "overloaded")
+OURS = any_of("code", "internal-error", "job-failed", "bundle-invalid", "model-unavailable", "not-ready", "overloaded")
 PACS = any_of("code", "pacs-unreachable", "pacs-refused", "pacs-answer-invalid", "store-failed")
 
 
@@ -57,6 +57,15 @@ ALERTS = (
         "10m",
         "warning",
         "The queue is full: new jobs are refused with 503",
+    ),
+    Alert(
+        "ReacquireNotReady",
+        f"{rate(names.REJECTED, any_of('code', 'not-ready'), window='2m')} > 0"
+        # a pod that says so to its probe gets no requests to refuse
+        f" or {rate(names.HTTP_REQUESTS, any_of('route', '/readyz'), any_of('status', '503'), window='2m')} > 0",
+        "5m",
+        "critical",
+        "The API answers 503: Redis, the blob store, the identity provider or the audit trail is away or full",
     ),
     Alert(
         "ReacquireLongWait",

@@ -22,8 +22,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await app.state.context.watcher.start()
     yield
     await app.state.context.watcher.stop()
-    if app.state.context.trail is not None:
-        app.state.context.trail.close()
+    app.state.context.ends.close()
     app.state.context.tracing.close()
 
 

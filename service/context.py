@@ -11,7 +11,7 @@ from reacquire.iap import Vocabulary, load_vocabulary
 from reacquire.jobs.activation import Activations
 from reacquire.jobs.blobs import BlobStore
 from reacquire.jobs.broker import Publisher, celery_app
-from reacquire.jobs.ends import open_trail
+from reacquire.jobs.ends import NOBODY, EndWitness, open_trail
 from reacquire.jobs.presence import Presence
 from reacquire.jobs.store import JobStore, connect
 from reacquire.jobs.tracing import OFF, Tracing, open_tracing
@@ -25,7 +25,7 @@ from service.watch import Watcher
 
 @dataclass(frozen=True)
 class Context:
-    """The collaborators of the handlers."""
+    """The collaborators of the handlers. ``ends`` puts on record what may wait, ``trail`` what may not."""
 
     settings: ServiceSettings
     store: JobStore
@@ -38,10 +38,15 @@ class Context:
     vocabulary: Vocabulary
     limits: Limits
     doorkeeper: Doorkeeper
-    trail: Trail | None = None
+    ends: EndWitness = NOBODY
     tracing: Tracing = OFF
     pacs: PacsConfig = field(default_factory=PacsConfig)
     large_uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+
+    @property
+    def trail(self) -> Trail | None:
+        """The audit trail of this process, where one is kept."""
+        return self.ends.trail
 
 
 def build_context(settings: ServiceSettings) -> Context:
@@ -55,7 +60,8 @@ def build_context(settings: ServiceSettings) -> Context:
         When traces are wanted and OpenTelemetry is not installed.
     """
     store = JobStore(connect(settings), settings)
-    presence = Presence(store)
+    presence, ends = Presence(store), EndWitness(open_trail(settings, "service"), "service")
+    ends.start()
     return Context(
         settings=settings,
         store=store,
@@ -64,12 +70,12 @@ def build_context(settings: ServiceSettings) -> Context:
         presence=presence,
         activations=Activations(store),
         watcher=Watcher(store),
-        metrics=ServiceMetrics(store, presence),
+        metrics=ServiceMetrics(store, presence, ends),
         vocabulary=load_vocabulary(),
         # a zip may inflate to no more than could have been sent plainly: the API process is small
         limits=Limits(series_bytes=min(Limits().series_bytes, settings.max_body_bytes)),
         doorkeeper=Doorkeeper.of(settings),
-        trail=open_trail(settings, "service"),
+        ends=ends,
         tracing=open_tracing("service", wanted=settings.tracing),
         pacs=load_pacs_config(settings.pacs_config),
     )

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 
 import redis
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from reacquire.jobs import metrics as names
+from reacquire.jobs.ends import NOBODY, EndWitness
 from reacquire.jobs.presence import Presence
 from reacquire.jobs.store import JobStore
 
@@ -52,7 +53,7 @@ class StoreCollector(Collector):
 class ServiceMetrics:
     """Counters and histograms of the API process."""
 
-    def __init__(self, store: JobStore, presence: Presence) -> None:
+    def __init__(self, store: JobStore, presence: Presence, ends: EndWitness = NOBODY) -> None:
         self.registry = CollectorRegistry()
         self.requests = self._counter(names.HTTP_REQUESTS)
         self.submitted = self._counter(names.JOBS_SUBMITTED)
@@ -61,7 +62,15 @@ class ServiceMetrics:
         self.duration = Histogram(
             duration.name, duration.help, duration.labels, buckets=duration.buckets, registry=self.registry
         )
+        unwritten = Gauge(names.UNWRITTEN.name, names.UNWRITTEN.help, registry=self.registry)
+        unwritten.set_function(lambda: _still_waiting(ends))
         self.registry.register(StoreCollector(store, presence))
 
     def _counter(self, metric: names.Metric) -> Counter:
         return Counter(metric.name, metric.help, metric.labels, registry=self.registry)
+
+
+def _still_waiting(ends: EndWitness) -> float:
+    """Lines that even now can't be written: the API has no heartbeat, so each scrape tries again."""
+    ends.flush()
+    return float(ends.waiting)

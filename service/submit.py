@@ -1,8 +1,13 @@
-"""From a request to a queued job: the intake does the work; here it is counted. Runs in a thread of the API process."""
+"""From a request to a queued job: the intake does the work; here it is counted and put on record.
 
+Runs in a thread of the API process.
+"""
+
+from collections.abc import Callable
 from dataclasses import replace
 
 from reacquire.access import OPERATION_SCOPE, Principal
+from reacquire.errors import AccessError, OverloadedError
 from reacquire.jobs.intake import Intake, Submission
 from reacquire.jobs.record import BundleRef
 from reacquire.trail import instance_mark
@@ -16,19 +21,29 @@ def intake(context: Context) -> Intake:
     return Intake(context.store, context.blobs, context.publisher, context.vocabulary, context.limits, trace=at)
 
 
-def intake_of(context: Context, caller: Principal, operation: str, bundle: BundleRef | None) -> Intake:
-    """The way in for a caller, who must have the operation's scope and a request left in this minute.
+def submit(
+    context: Context, caller: Principal, operation: str, bundle: BundleRef | None, enter: Callable[[Intake], Submission]
+) -> Submission:
+    """A job of a caller, who must have the operation's scope and a request left in this minute; on record either way.
 
-    Its jobs run with ``bundle``, or with the active one.
+    ``enter`` is handed the way in; its jobs run with ``bundle``, or with the active one.
 
     Raises
     ------
     AccessError
         ``forbidden`` or ``rate-limited``.
+    OverloadedError
+        ``not-ready`` when the audit trail can't be written.
     """
-    caller.require(OPERATION_SCOPE[operation])
-    context.doorkeeper.spend(caller)
-    return replace(intake(context), owner=caller.id, concurrent=caller.concurrent, bundle=bundle)
+    try:
+        caller.require(OPERATION_SCOPE[operation])
+        context.doorkeeper.spend(caller)
+        way = replace(intake(context), owner=caller.id, concurrent=caller.concurrent, bundle=bundle)
+        submission = enter(way)
+    except AccessError as error:
+        witness(context.trail, "refuse", caller.id, operation=operation, outcome=error.code)
+        raise
+    return counted(context, operation, submission, caller.id)
 
 
 def _marks(context: Context, submission: Submission) -> tuple[str, ...]:
@@ -39,9 +54,20 @@ def _marks(context: Context, submission: Submission) -> tuple[str, ...]:
 
 
 def counted(context: Context, operation: str, submission: Submission, who: str) -> Submission:
-    """The submission; a job that it created is counted and put on record."""
-    if submission.created:
-        context.metrics.submitted.labels(operation).inc()
-        marks = _marks(context, submission)
+    """The submission; a job that it created is counted and put on record.
+
+    Raises
+    ------
+    OverloadedError
+        ``not-ready`` when it can't be put on record; the job is taken back then, and its idempotency key is free.
+    """
+    if not submission.created:
+        return submission
+    marks = _marks(context, submission)
+    try:
         witness(context.trail, "submit", who, job=submission.job_id, operation=operation, instances=marks)
+    except OverloadedError:
+        intake(context).take_back(submission.job_id)
+        raise
+    context.metrics.submitted.labels(operation).inc()
     return submission

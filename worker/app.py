@@ -134,6 +134,7 @@ def serve(
         tracing=tracing,
         shelf=bundles.shelf if bundles else None,
         elsewhere=lambda wanted: any(wanted.sha256 in w.offers for n, w in presence.alive().items() if n != name),
+        patience_s=settings.storage_patience_s,
     )
 
     measure = partial(_measure, metrics, witness, warmer, bundle)

@@ -12,6 +12,7 @@ from itertools import pairwise
 from threading import Timer
 from typing import Any
 
+import obstore.exceptions
 import redis
 import structlog
 
@@ -28,6 +29,7 @@ from worker import memory
 from worker.batching import Batcher, BatchPolicy
 from worker.items import Elsewhere, Item, Pipeline, Pipelines, model_of
 from worker.metrics import WorkerMetrics
+from worker.patience import Patience
 from worker.settle import Settler
 
 log = structlog.get_logger("worker")
@@ -40,7 +42,8 @@ class Runner:
     """Runs jobs, one batch at a time, on ``pipeline``; with ``shelf`` each on the pipeline of its own bundle.
 
     ``republish`` sends ids back to the queue; it is used when the worker drains. ``elsewhere`` says whether another
-    worker could run a bundle that the shelf does not have; ``strays`` are the jobs that are left to it.
+    worker could run a bundle that the shelf does not have; ``strays`` are the jobs that are left to it. ``patience_s``:
+    how long the storage may be away from a job before it fails.
     """
 
     name: str
@@ -59,10 +62,15 @@ class Runner:
     shelf: Pipelines | None = None
     elsewhere: Callable[[BundleRef], bool] = lambda _: False
     strays: list[str] = field(default_factory=list)
+    patience_s: float = 900.0
 
     @property
     def endings(self) -> Endings:
         return Endings(self.store, self.blobs, self.leases, self.republish, self.metrics.count, self.witness)
+
+    @property
+    def patience(self) -> Patience:
+        return Patience(self.endings, self.patience_s)
 
     def settler(self, item: Item) -> Settler:
         """The last step for an item, on the pipeline that it ran on."""
@@ -142,7 +150,10 @@ class Runner:
         except ReacquireError as error:
             self.endings.fail(claim, Failure.of(error), operation)
             return None
-        except OUTAGES:
+        except obstore.exceptions.BaseError as error:
+            self.patience.put_off(claim, operation, error)
+            return None
+        except redis.RedisError:
             raise
         except Exception as error:  # a fault of ours in one job must not reach its batch mates
             self.endings.fail(claim, as_failure(error, claim), operation)
@@ -215,7 +226,9 @@ class Runner:
     def _settle(self, item: Item, raw: Any) -> None:
         try:
             self.settler(item).settle(item.claim, item.operation, item.work, raw, delivers=item.delivers)
-        except OUTAGES as error:
+        except obstore.exceptions.BaseError as error:
+            self.patience.put_off(item.claim, item.operation, error)
+        except redis.RedisError as error:
             log.warning("job left to its lease", job=item.claim.id, error=describe(error))
         finally:
             self.leases.remove(item.claim)

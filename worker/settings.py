@@ -32,6 +32,9 @@ class WorkerSettings(BaseSettings, JobsConfig):
     batch_items: int = Field(64, ge=1, le=1024, description="most jobs in one batch")
     batch_budget: int | None = Field(None, ge=1, description="most slices x steps x pixels in one batch")
     flush_s: float = Field(0.05, gt=0, le=10, description="how long the first job of a batch waits for company")
+    storage_patience_s: float = Field(
+        900.0, ge=0, description="how long the blob store may be away or full before jobs fail"
+    )
     progress_s: float = Field(0.25, gt=0, description="shortest time between two progress reports of a batch")
     metrics_port: int | None = Field(None, ge=1, le=65535, description="port of this worker's own /metrics")
     metrics_host: str = Field("127.0.0.1", description="address of this worker's own /metrics")

@@ -1,12 +1,15 @@
 """Tokens of the hospital's identity provider: OpenID Connect access tokens, checked offline against its public keys.
 
 PyJWT checks signature, issuer, audience and times; this module says which claims grant what. The provider's keys are
-fetched when a token names one that is not known yet, so a rotation needs nothing from us.
+fetched when a token names one that is not known yet, so a rotation needs nothing from us; and again aside while they
+are good, so a provider that is away, or hangs, holds up nobody whose key is known.
 """
 
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -19,8 +22,11 @@ from reacquire.errors import AccessError, OverloadedError
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "ES256", "ES384")  # asymmetric ones: nobody but the issuer signs
 SCOPE_PREFIX = "reacquire:"  # providers share one scope namespace between applications
 FETCH_TIMEOUT_S = 5.0
-REFETCH_AFTER_S = 30.0  # tokens with invented key ids must not make us hammer the provider
+FOLLOW_S = 1.0  # how long a request waits for keys that another one is fetching: threads are few
+REFETCH_AFTER_S = 30.0  # tokens with invented key ids, or a provider that is away, must not make us hammer it
+REFRESH_AFTER_S = 1800.0  # known keys are fetched again so early that the provider may be away for a while
 KEEP_KEYS_S = 3600.0  # a key that the provider has withdrawn is trusted no longer than this
+AWAY = "the identity provider's keys cannot be read"
 
 
 @dataclass(frozen=True)
@@ -40,15 +46,39 @@ class Provider:
     concurrent: int | None = None
 
 
+@dataclass(frozen=True)
+class _Known:
+    """Keys by id, when they were fetched and when that was last tried (``time.monotonic``)."""
+
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    fetched_s: float = float("-inf")
+    tried_s: float = float("-inf")
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self.fetched_s
+
+    @property
+    def may_try(self) -> bool:
+        return time.monotonic() - self.tried_s > REFETCH_AFTER_S
+
+    @property
+    def failed(self) -> bool:
+        """Whether the provider could not be reached when it was last asked."""
+        return self.tried_s > self.fetched_s
+
+    def has(self, key_id: str | None) -> bool:
+        return key_id in self.keys and self.age_s <= KEEP_KEYS_S
+
+
 class TokenVerifier:
     """Knows the callers of one provider; safe to share between threads."""
 
     def __init__(self, provider: Provider, client: httpx.Client | None = None) -> None:
         self._provider = provider
         self._client = client or httpx.Client(timeout=FETCH_TIMEOUT_S, follow_redirects=False)
-        self._lock = threading.Lock()
-        self._keys: dict[str, Any] = {}
-        self._fetched_s = float("-inf")
+        self._known = _Known()  # replaced as a whole, so that nobody waits to read it
+        self._fetching = threading.Lock()
 
     def identify(self, token: str) -> Principal:
         """The caller behind an access token.
@@ -84,23 +114,50 @@ class TokenVerifier:
         return claims
 
     def _key(self, key_id: str | None) -> Any:
-        with self._lock:
-            age = time.monotonic() - self._fetched_s
-            if age > KEEP_KEYS_S or (key_id not in self._keys and age > REFETCH_AFTER_S):
-                self._keys = self._fetch()
-                self._fetched_s = time.monotonic()
-            if key_id not in self._keys:
-                raise jwt.InvalidKeyError
-            return self._keys[key_id]
+        """A key that is known, at once, whatever the provider does; else a fetched one."""
+        known = self._known
+        if not known.has(key_id):
+            return self._sought(key_id)
+        if known.age_s > REFRESH_AFTER_S and known.may_try and self._fetching.acquire(blocking=False):
+            threading.Thread(target=self._refresh, name="oidc-keys", daemon=True).start()
+        return known.keys[str(key_id)]
 
-    def _fetch(self) -> dict[str, Any]:
+    def _sought(self, key_id: str | None) -> Any:
+        """A key that is not known: one request asks the provider, those that come meanwhile wait a moment for it."""
+        if self._known.may_try:
+            if not self._fetching.acquire(timeout=FOLLOW_S):
+                raise OverloadedError(AWAY, code="not-ready")
+            try:
+                if self._known.may_try:  # nobody has while we waited
+                    self._fetch()
+            finally:
+                self._fetching.release()
+        known = self._known
+        if known.has(key_id):
+            return known.keys[str(key_id)]
+        if known.failed:
+            raise OverloadedError(AWAY, code="not-ready")
+        raise jwt.InvalidKeyError
+
+    def _refresh(self) -> None:
+        """Ask the provider aside; whoever has acquired ``_fetching`` hands it over."""
+        try:
+            with suppress(OverloadedError):  # remembered
+                self._fetch()
+        finally:
+            self._fetching.release()
+
+    def _fetch(self) -> None:
+        """Take over the provider's keys, or remember that they could not be had."""
         try:
             url = self._provider.jwks_url or self._discovered()
             answer = self._client.get(url).raise_for_status().json()
             keys = jwt.PyJWKSet.from_dict(answer).keys
         except (httpx.HTTPError, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
-            raise OverloadedError("the identity provider's keys cannot be read", code="not-ready") from error
-        return {str(key.key_id): key for key in keys if key.public_key_use in (None, "sig")}
+            self._known = replace(self._known, tried_s=time.monotonic())
+            raise OverloadedError(AWAY, code="not-ready") from error
+        now = time.monotonic()
+        self._known = _Known({str(key.key_id): key for key in keys if key.public_key_use in (None, "sig")}, now, now)
 
     def _discovered(self) -> str:
         """OpenID Connect Discovery 1.0 section 4; the document must be the issuer's own."""

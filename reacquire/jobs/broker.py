@@ -4,7 +4,9 @@ A message is a wake-up call. Losing, repeating or reordering it changes nothing 
 decides who runs what. Publishing is by task name, so the service needs none of the worker's code.
 """
 
+import ssl
 from collections.abc import Iterable
+from typing import Any
 
 from celery import Celery
 
@@ -22,10 +24,22 @@ def broker_url(redis_url: str) -> str:
     return "redis+socket://" + redis_url.removeprefix("unix://").replace("?db=", "?virtual_host=")
 
 
+def broker_tls(redis_url: str) -> dict[str, Any] | None:
+    """Verify the server of a ``rediss://`` address against the system's authorities, as redis-py does by itself.
+
+    kombu alone would take any certificate. What the address itself says (``?ssl_ca_certs=/ca.pem``) takes its place.
+    """
+    if not redis_url.startswith("rediss://"):
+        return None
+    return {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+
+
 def celery_app(config: JobsConfig) -> Celery:
     """A Celery application that can publish and consume; results are ours to keep, so it has no result backend."""
-    app = Celery("reacquire", broker=broker_url(config.redis_url.get_secret_value()), set_as_current=False)
+    url = config.redis_url.get_secret_value()
+    app = Celery("reacquire", broker=broker_url(url), set_as_current=False)
     app.conf.update(
+        broker_use_ssl=broker_tls(url),
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,

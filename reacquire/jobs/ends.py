@@ -72,13 +72,21 @@ class EndWitness:
         except redis.RedisError as error:
             log.warning("end on record without its details", job=job_id, error=describe(error))
             event = Event(action="end", who=self._name, job=job_id)
-        self._record(event)
+        self.record(event)
 
     def delivered(self, record: JobRecord) -> None:
         """Results of a job went to a PACS."""
         if self.trail is not None:
             event = Event(action="store", who=self._name, job=record.id, operation=record.operation)
-            self._record(event.model_copy(update={"model": record.model_sha256 or None}))
+            self.record(event.model_copy(update={"model": record.model_sha256 or None}))
+
+    def record(self, event: Event) -> None:
+        """Write an event now, or as soon as that can be done; what waits is tried again by ``flush``."""
+        if self.trail is None:
+            return
+        with self._lock:
+            self._waiting.append(event)
+        self.flush()
 
     def flush(self) -> None:
         """Try again to write what waits."""
@@ -94,17 +102,16 @@ class EndWitness:
     def close(self) -> None:
         """End the trail of this process in order."""
         self.flush()
-        if self.trail is not None:
+        if self.trail is None:
+            return
+        try:
             self.trail.close()
+        except OSError as error:  # it shows as a file that was not ended; the rest of the process still ends in order
+            log.error("the audit trail cannot be ended", error=describe(error))
 
     @property
     def _name(self) -> str:
         return self.who[-64:]
-
-    def _record(self, event: Event) -> None:
-        with self._lock:
-            self._waiting.append(event)
-        self.flush()
 
 
 NOBODY = EndWitness(None, "nobody")  # for processes and tests that keep no trail

@@ -154,7 +154,7 @@ class Intake:
             inputs = self.blobs.put_inputs(job_id, files)
             found, created = self.store.create(job_id, spec, inputs, plan=plan, idempotency=idempotency)
         except redis.RedisError:
-            self._take_back(job_id)
+            self.take_back(job_id)
             raise
         except BaseException:
             self.blobs.drop_job(job_id)
@@ -167,8 +167,8 @@ class Intake:
         log.info("job accepted", job=job_id, operation=spec.operation, stage=plan.stage, files=len(files))
         return Submission(job_id, created=True)
 
-    def _take_back(self, job_id: str) -> None:
-        """Redis did not answer, so the job may be entered or not: unmake it, or leave it the files that it works on."""
+    def take_back(self, job_id: str) -> None:
+        """Unmake a job, whether or not it was entered; while Redis is away it keeps the files that it may work on."""
         try:
             self.store.delete(job_id)
         except redis.RedisError as error:

@@ -6,6 +6,7 @@ before. Retention removes whole files and first puts on record, in the chain of 
 its last digest (a ``prune`` line): a file that is gone without one was taken by somebody else.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import re
 import threading
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,7 @@ class Trail:
         self._day: date | None = None
         self._path = folder
         self._descriptor = -1
+        self._torn: int | None = None  # where a line begins that is not known to be whole
         self._last = GENESIS
 
     def record(self, event: Event) -> None:
@@ -60,7 +63,6 @@ class Trail:
             if now.date() != self._day:
                 self._turn(now)
             self._append({"time": _now(), **event.model_dump(exclude_defaults=True)})
-            os.fsync(self._descriptor)
 
     def close(self) -> None:
         """End the file, so that a cut of its last lines shows."""
@@ -69,9 +71,9 @@ class Trail:
 
     def _turn(self, now: datetime) -> None:
         self._end(TURN)
-        self._day = now.date()
-        self._path = self._folder / f"{self._day:%Y-%m-%d}-{self._process}-{self._own}.jsonl"
+        self._path = self._folder / f"{now:%Y-%m-%d}-{self._process}-{self._own}.jsonl"
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._day = now.date()  # only now: a file that could not be opened is tried again with the next event
         if self._retention is not None:
             self._prune(before=self._day - timedelta(days=self._retention))
 
@@ -82,21 +84,36 @@ class Trail:
                 break
             for event in _checkpoints(path, self._process):
                 self._append({"time": _now(), **event.model_dump(exclude_defaults=True)})
-            os.fsync(self._descriptor)
             path.unlink(missing_ok=True)
 
     def _end(self, action: str = CLOSE) -> None:
         if self._descriptor >= 0:
             if self._path.exists():  # else it was pruned meanwhile, and its checkpoint names the line before this one
                 self._append({"time": _now(), "action": action})
-                os.fsync(self._descriptor)
             os.close(self._descriptor)
-            self._descriptor = -1
+            self._descriptor, self._torn = -1, None
 
     def _append(self, fields: dict[str, Any]) -> None:
+        """A whole line on the disk, or OSError and the file as it was: a disk that is full must not break the chain."""
+        self._mend()
         line = _line({**fields, "before": self._last})
-        os.write(self._descriptor, line)  # one write: O_APPEND keeps lines whole
+        self._torn = os.fstat(self._descriptor).st_size
+        try:
+            if os.write(self._descriptor, line) < len(line):  # one write: O_APPEND keeps lines whole
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+            os.fsync(self._descriptor)
+        except OSError:
+            with suppress(OSError):  # then before the next line
+                self._mend()
+            raise
+        self._torn = None
         self._last = digest(line)
+
+    def _mend(self) -> None:
+        """Take back what an append that failed left behind."""
+        if self._torn is not None:
+            os.ftruncate(self._descriptor, self._torn)
+            self._torn = None
 
 
 def _line(fields: dict[str, Any]) -> bytes:

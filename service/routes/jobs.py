@@ -8,6 +8,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from reacquire.errors import JobError
 from reacquire.jobs.record import JobRecord
+from reacquire.trail import Event
 from service.context import ContextDep
 from service.doorkeeper import Caller, witness
 from service.openapi import JOB_RESPONSES, RESULT_RESPONSES
@@ -80,7 +81,8 @@ def cancel(context: ContextDep, caller: Caller, record: Existing) -> Job:
     witness(context.trail, "cancel", caller.id, job=record.id, operation=record.operation)
     before = context.store.cancel(record.id)
     if before == "queued":
-        witness(context.trail, "end", caller.id, job=record.id, operation=record.operation, outcome="cancelled")
+        event = Event(action="end", who=caller.id, job=record.id, operation=record.operation, outcome="cancelled")
+        context.ends.record(event)
         context.blobs.drop_job(record.id)
     elif before not in ("running", "cancelled"):
         raise JobError("this job has already ended", code="job-finished")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
@@ -9,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from reacquire.access import Principal
-from reacquire.jobs.intake import Submission
+from reacquire.jobs.intake import Intake, Submission
 from reacquire.jobs.record import BundleRef, JobRecord
 from reacquire.jobs.spec import OperationSpec, SamplerName
 from reacquire.jobs.states import TERMINAL
@@ -28,7 +29,7 @@ from service.request import (
 )
 from service.results import result_response
 from service.schemas import job_answer
-from service.submit import counted, intake_of
+from service.submit import submit
 
 router = APIRouter(tags=["operations"])
 
@@ -133,21 +134,10 @@ async def accept(
     size = sum(part.size or 0 for part in parts)
     async with context.large_uploads if size > LARGE_UPLOAD else nullcontext():
         files = await read_files(list(parts))  # from here to the blob store an upload is in memory
-        submission = await run_in_threadpool(_enter, context, caller, spec, files, key, bundle)
+        enter = partial(Intake.files, spec=spec, files=files, key=key)
+        submission = await run_in_threadpool(submit, context, caller, spec.operation, bundle, enter)
         files.clear()
     return await answer(request, context, submission, wait_s=wait_s)
-
-
-def _enter(
-    context: Context,
-    caller: Principal,
-    spec: OperationSpec,
-    files: Sequence[bytes],
-    key: str | None,
-    bundle: BundleRef | None,
-) -> Submission:
-    submission = intake_of(context, caller, spec.operation, bundle).files(spec, files, key=key)
-    return counted(context, spec.operation, submission, caller.id)
 
 
 async def answer(request: Request, context: Context, submission: Submission, *, wait_s: float) -> Response:

@@ -5,6 +5,7 @@ No handler here speaks to a PACS; all of them enter a job and answer.
 
 import secrets
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
@@ -17,16 +18,17 @@ from starlette.types import Scope
 
 from reacquire.access.address import is_loopback
 from reacquire.errors import AccessError, ContainerError, InputError, PacsError
+from reacquire.jobs.intake import Intake
 from reacquire.jobs.spec import Operation, OperationSpec, Options, TargetValue
 from reacquire.pacs.reference import SeriesReference
 from service.context import Context, ContextDep
-from service.doorkeeper import HOOKS, Caller
+from service.doorkeeper import HOOKS, Caller, witness
 from service.openapi import HOOK_RESPONSES
 from service.request import IdempotencyKey, PinnedBundle, PreferredWait
 from service.routes.operations import answer
 from service.schemas import job_answer
 from service.settings import ServiceSettings
-from service.submit import counted, intake, intake_of
+from service.submit import counted, intake, submit
 
 JSON_BYTES = 2**20
 
@@ -120,9 +122,8 @@ def _register(operation: Operation) -> None:
         spec = OperationSpec(operation=operation, target=body.target, options=body.options)
         reference = body.dicomweb.reference(context, tuple(body.dicomweb.instances or ()))
         deliver_to = reference.site if body.return_ else None
-        enter = intake_of(context, caller, operation, bundle).reference
-        submission = await run_in_threadpool(enter, spec, reference, key=key, deliver_to=deliver_to)
-        counted(context, operation, submission, caller.id)
+        enter = partial(Intake.reference, spec=spec, reference=reference, key=key, deliver_to=deliver_to)
+        submission = await run_in_threadpool(submit, context, caller, operation, bundle, enter)
         return await answer(request, context, submission, wait_s=wait or 0.0)
 
 
@@ -131,6 +132,15 @@ for _operation in ("counterfactual", "segment", "predict-iap"):
 
 
 def _bearer(context: ContextDep, authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> None:
+    """The token of the hooks, or a refusal that is put on record."""
+    try:
+        check_bearer(context.settings, authorization)
+    except AccessError as error:
+        witness(context.trail, "refuse", "unknown", operation="route", outcome=error.code)
+        raise
+
+
+def check_bearer(settings: ServiceSettings, authorization: str | None) -> None:
     """Who announces a series must bear the token; without one configured, only this machine can reach us.
 
     Raises
@@ -138,9 +148,9 @@ def _bearer(context: ContextDep, authorization: Annotated[str | None, Header(inc
     AccessError
         ``unauthorized``.
     """
-    expected = hook_token(context.settings)
+    expected = hook_token(settings)
     if expected is None:
-        if not is_loopback(context.settings.host):
+        if not is_loopback(settings.host):
             raise AccessError("no token is configured for the hooks (REACQUIRE_HOOK_TOKEN), so nobody may use them")
         return
     scheme, _, given = (authorization or "").partition(" ")

@@ -35,6 +35,7 @@ FIRING = {
         "reacquire_jobs_in_progress": "0+0x60",
     },
     "ReacquireJobsRefused": {'reacquire_requests_rejected_total{code="overloaded"}': "0+5x60"},
+    "ReacquireNotReady": {'reacquire_requests_rejected_total{code="not-ready"}': "0+5x60"},
     "ReacquireLongWait": {
         'reacquire_queue_wait_seconds_bucket{le="300"}': "0+0x60",
         'reacquire_queue_wait_seconds_bucket{le="900"}': "0+2x60",
@@ -57,6 +58,11 @@ FIRING = {
     "ReacquireScpDiskLow": {"reacquire_scp_spool_free_bytes": "1000+0x60"},
     "ReacquireScpQuarantine": {"reacquire_scp_quarantined": "1+0x60"},
 }
+# more troubles of which an alert must tell
+ALSO_FIRING = [
+    ("ReacquireNotReady", {'reacquire_http_requests_total{route="/readyz",status="503"}': "0+6x60"}),
+    ("ReacquireJobsFail", {'reacquire_job_failures_total{code="model-unavailable"}': "0+1x60"}),
+]
 # a busy release in which nothing is wrong, with two API pods that report the same store
 HEALTHY = {
     'reacquire_workers{pod="a"}': "2+0x60",
@@ -75,6 +81,9 @@ HEALTHY = {
     "reacquire_trail_unwritten": "0+0x60",
     'reacquire_http_requests_total{status="200"}': "0+50x60",
     'reacquire_http_requests_total{status="422"}': "0+50x60",
+    'reacquire_http_requests_total{route="/readyz",status="200"}': "0+6x60",
+    'reacquire_http_requests_total{route="/readyz",status="503"}': "0 1 2 3+0x57",  # while it came up
+    'reacquire_requests_rejected_total{code="not-ready"}': "0+0x30 1 2+0x28",  # for a moment
     'reacquire_model_active{model="a",version="1"}': "1+0x60",
     "reacquire_scp_spool_free_bytes": "100000000000+0x60",
     "reacquire_scp_quarantined": "0+0x60",
@@ -242,7 +251,7 @@ def test_each_alert_fires_on_its_own_trouble(tmp_path: Path) -> None:
         rule["labels"] = {}
     (tmp_path / "alerts.yaml").write_text(yaml.safe_dump(rules))
     tests = []
-    for name, given in FIRING.items():
+    for name, given in [*FIRING.items(), *ALSO_FIRING]:
         others = {} if name == "ReacquireApiOrRedisDown" else {"reacquire_queue_depth": "0+0x60"}
         tests.append(scenario(others | given, {name}))
     (tmp_path / "test.yaml").write_text(yaml.safe_dump({"rule_files": ["alerts.yaml"], "tests": tests}))

@@ -2,8 +2,11 @@
 
 import io
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pydicom
 import pytest
@@ -119,19 +122,92 @@ def test_the_minute_is_bounded(post):
     assert [post("slow", Prefer="respond-async").status_code for _ in range(3)] == [202, 202, 429]
 
 
+def on_record(settings):
+    (path,) = settings.trail_dir.iterdir()
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def test_what_happened_is_on_record_and_names_nobody(client, keys, post, settings, slice_):
     job = post("ann", Prefer="wait=10").headers["Location"]
     client.get(f"{job}/result", headers=bearer(keys, "ann"))
     client.get("/v1/models", headers={"Authorization": "Bearer rq_nobody_x"})
     client.delete(job, headers=bearer(keys, "ann"))
     (path,) = settings.trail_dir.iterdir()
-    events = [json.loads(line) for line in path.read_text().splitlines()]
+    events = on_record(settings)
     assert [(e["action"], e["who"][:4]) for e in events] == [
-        ("submit", "key-"), ("read", "key-"), ("refuse", "unkn"), ("delete", "key-"),
+        ("start", "serv"), ("submit", "key-"), ("read", "key-"), ("refuse", "unkn"), ("delete", "key-"),
     ]  # fmt: skip
     assert {e["job"] for e in events if "job" in e} == {job.rsplit("/", 1)[1]}
     assert "SECRET" not in path.read_text()
     assert [broken for _, _, broken in verify_folder(settings.trail_dir)] == [[]]
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "code"), [("root", 0, "forbidden"), ("slow", 2, "rate-limited"), ("busy", 2, "rate-limited")]
+)
+def test_a_known_caller_who_is_refused_is_on_record_by_name(post, keys, settings, pause, name, before, code):
+    pause()
+    for _ in range(before):
+        assert post(name, Prefer="respond-async").status_code == 202
+    assert post(name, Prefer="respond-async").json()["code"] == code
+    last = on_record(settings)[-1]
+    assert (last["action"], last["operation"], last["outcome"]) == ("refuse", "segment", code)
+    assert last["who"] == "key-" + keys[name].split("_")[1]
+
+
+@pytest.fixture
+def full(app, monkeypatch):
+    """``with full():`` the trail cannot be written."""
+
+    @contextmanager
+    def block():
+        with monkeypatch.context() as patched:
+            patched.setattr(app.state.context.trail, "record", lambda _: (_ for _ in ()).throw(OSError(28, "full")))
+            yield
+
+    return block
+
+
+def test_a_job_that_cannot_be_put_on_record_is_taken_back(post, store, settings, pause, full):
+    pause()
+    with full():
+        refused = post("ann", Prefer="respond-async", **{"Idempotency-Key": "once"})
+    assert (refused.status_code, refused.json()["code"]) == (503, "not-ready")
+    assert (store.depth(), list(store.client.scan_iter(store.key("job:*")))) == (0, [])
+    assert [path for path in Path(settings.blob_url.removeprefix("file://")).rglob("*") if path.is_file()] == []
+    accepted = post("ann", Prefer="respond-async", **{"Idempotency-Key": "once"})
+    job_id = accepted.headers["Location"].rsplit("/", 1)[1]
+    assert [e.get("job") for e in on_record(settings)] == [None, job_id]
+
+
+@pytest.mark.parametrize("name", [None, "root"])
+def test_nobody_is_refused_off_the_record(post, full, name):
+    with full():
+        assert post(name).json()["code"] == "not-ready"
+    assert post(name).status_code in (401, 403)
+
+
+def test_an_end_that_cannot_be_written_waits_and_shows_in_the_metrics(
+    client, app, keys, post, settings, pause, full, monkeypatch
+):
+    pause()
+    job = post("ann", Prefer="respond-async").headers["Location"]
+    record = app.state.context.trail.record
+
+    def all_but_ends(event):
+        if event.action == "end":
+            raise OSError(28, "full")
+        record(event)
+
+    def unwritten():
+        return re.search(r"^reacquire_trail_unwritten (\S+)$", client.get("/metrics").text, re.MULTILINE).group(1)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(app.state.context.trail, "record", all_but_ends)
+        assert client.post(f"{job}/cancel", headers=bearer(keys, "ann")).json()["status"] == "cancelled"
+        assert unwritten() == "1.0"
+    assert unwritten() == "0.0"
+    assert [e["action"] for e in on_record(settings)] == ["start", "submit", "cancel", "end"]
 
 
 def test_a_job_that_is_cancelled_while_it_waits_has_ended(client, keys, post, settings, pause):
@@ -150,7 +226,7 @@ def test_instances_are_marked_under_the_sites_secret_alone(client, app, keys, po
     app.state.context = replace(app.state.context, settings=known)
     post("ann", Prefer="respond-async")
     (path,) = settings.trail_dir.iterdir()
-    without, with_mark = (json.loads(line) for line in path.read_text().splitlines())
+    _, without, with_mark = on_record(settings)
     uid = str(pydicom.dcmread(io.BytesIO(make_mr()), stop_before_pixels=True).SOPInstanceUID)
     assert ("instances" in without, with_mark["instances"]) == (
         False,

@@ -224,18 +224,21 @@ class TestToken:
     @pytest.fixture
     def settings(self, config, pacs_file, tmp_path) -> ServiceSettings:
         (tmp_path / "token").write_text("s3cret\n")
-        told = {"pacs_config": pacs_file, "hook_token_file": tmp_path / "token"}
-        return ServiceSettings(**config.model_dump(), bundles_root=tmp_path, **told)
+        told = {"pacs_config": pacs_file, "hook_token_file": tmp_path / "token", "trail_dir": tmp_path / "trail"}
+        return ServiceSettings(**config.model_dump() | told, bundles_root=tmp_path)
 
     @pytest.mark.parametrize(
         "header", [None, "", "s3cret", "Basic s3cret", "Bearer", "Bearer wrong", "Bearer s3cretx", "Bearer é"]
     )
-    def test_who_does_not_bear_it_is_turned_away(self, client, store, header):
+    def test_who_does_not_bear_it_is_turned_away_and_on_record(self, client, store, settings, header):
         headers = {} if header is None else {"Authorization": header.encode()}
         answer = client.post("/v1/hooks/orthanc", json=SOURCE, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
         assert answer.headers["www-authenticate"] == "Bearer"
         assert store.depth("fetch") == 0
+        (path,) = settings.trail_dir.iterdir()
+        last = json.loads(path.read_text().splitlines()[-1])
+        assert (last["action"], last["who"], last["outcome"]) == ("refuse", "unknown", "unauthorized")
 
     def test_who_bears_it_may_pass(self, client):
         answer = client.post("/v1/hooks/orthanc", json=SOURCE, headers={"Authorization": "Bearer s3cret"})

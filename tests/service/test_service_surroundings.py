@@ -121,7 +121,9 @@ def test_without_redis_it_is_alive_but_not_ready(client, app, monkeypatch):
     monkeypatch.setattr(app.state.context.store.client, "execute_command", down)
     assert client.get("/livez").status_code == 200
     assert client.get("/readyz").status_code == 503
-    assert client.get("/metrics").status_code == 200
+    answer = client.get("/metrics")
+    assert answer.status_code == 200
+    assert 'route="/readyz",status="503"} 1.0' in answer.text, "the alert of a pod that gets no requests looks at this"
 
 
 def test_metrics_name_routes_not_paths(client, slice_):

@@ -1,8 +1,11 @@
 """From ids to commits on a fake pipeline: isolation, memory, cancel, drain, outages, stale claims."""
 
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
+import obstore.exceptions
 import pytest
 import redis
 from fakes import FakePipeline, orders
@@ -206,6 +209,61 @@ def test_an_outage_leaves_the_job_to_its_lease(runner, store, submit, monkeypatc
     runner.handle([job_id])
     assert store.get(job_id).state == "running"
     assert runner.leases.held == ()
+
+
+def away(*_, **__):
+    raise obstore.exceptions.GenericError("away")
+
+
+@pytest.mark.parametrize("way", ["get", "put_artifacts"])
+def test_a_storage_that_is_away_costs_no_attempt(runner, store, blobs, submit, monkeypatch, way):
+    job_id = submit()
+    with monkeypatch.context() as outage:
+        outage.setattr(blobs, way, away)
+        for _ in range(2 * store.config.max_attempts):
+            runner.handle([job_id])
+            assert (store.get(job_id).state, runner.leases.held) == ("queued", ())
+    assert store.stale(0) == [job_id], "the reconciler sends it again"
+    runner.handle([job_id])
+    record = store.get(job_id)
+    assert (record.state, record.attempts) == ("succeeded", 1)
+
+
+def test_patience_with_the_storage_ends(runner, store, blobs, submit, monkeypatch):
+    job_id = submit()
+    monkeypatch.setattr(blobs, "get", away)
+    impatient = replace(runner, patience_s=0.2)
+    impatient.handle([job_id])
+    assert store.get(job_id).state == "queued", "the first trouble fails nobody"
+    time.sleep(0.25)
+    impatient.handle([job_id])
+    record = store.get(job_id)
+    assert (record.state, record.failure.code) == ("failed", "not-ready")
+
+
+def test_patience_does_not_shield_a_job_that_kills_its_workers(runner, store, blobs, submit, monkeypatch):
+    job_id = submit()
+    with monkeypatch.context() as outage:
+        outage.setattr(blobs, "get", away)
+        runner.handle([job_id])
+    for _ in range(store.config.max_attempts):
+        store.claim([job_id], "doomed")
+        store.client.zadd(store.key("running"), {job_id: 1})  # its lease ran out
+        store.reap()
+    assert (store.get(job_id).state, store.get(job_id).failure.code) == ("failed", "job-failed")
+
+
+def test_storage_and_store_away_at_once_leave_the_job_to_its_lease(runner, store, blobs, submit, monkeypatch):
+    job_id = submit()
+
+    def unreachable(*_, **__):
+        raise redis.ConnectionError("down")
+
+    monkeypatch.setattr(blobs, "get", away)
+    with monkeypatch.context() as outage:
+        outage.setattr(store, "release", unreachable)
+        runner.handle([job_id])
+    assert (store.get(job_id).state, runner.leases.held) == ("running", ())
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Who is let in: keys, tokens of a local issuer, limits. Nothing here touches HTTP."""
 
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -216,6 +218,94 @@ def test_a_provider_that_is_away_is_no_refusal(idp):
     with pytest.raises(OverloadedError) as caught:
         verifier(idp).identify(token())
     assert caught.value.code == "not-ready"
+
+
+def away(verifier, bearer):
+    with pytest.raises(OverloadedError) as caught:
+        verifier.identify(bearer)
+    assert caught.value.code == "not-ready"
+
+
+def test_a_failed_try_is_remembered(idp, monkeypatch):
+    idp.up = False
+    known = verifier(idp)
+    for _ in range(5):
+        away(known, token())
+    assert idp.asked == 1
+    idp.up = True
+    away(known, token())
+    monkeypatch.setattr("reacquire.access.oidc.REFETCH_AFTER_S", 0.0)
+    assert known.identify(token())
+
+
+def test_known_keys_are_kept_while_the_provider_is_away(idp, monkeypatch):
+    known = verifier(idp)
+    known.identify(token())
+    monkeypatch.setattr("reacquire.access.oidc.REFETCH_AFTER_S", 0.0)
+    idp.up = False
+    away(known, token(key=EC_KEY, kid="three", algorithm="ES256"))
+    assert known.identify(token())
+    monkeypatch.setattr("reacquire.access.oidc.KEEP_KEYS_S", 0.0)
+    away(known, token())  # it may have been withdrawn since
+
+
+def eventually(condition):
+    deadline = time.monotonic() + 5
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
+
+
+def test_keys_that_age_are_fetched_again_aside(idp, monkeypatch):
+    known = verifier(idp)
+    known.identify(token())
+    monkeypatch.setattr("reacquire.access.oidc.REFRESH_AFTER_S", 0.0)
+    monkeypatch.setattr("reacquire.access.oidc.REFETCH_AFTER_S", 0.0)
+    idp.keys = idp.keys[1:]
+    known.identify(token())  # still with the key that was known
+    eventually(lambda: not known._known.has("one"))
+    refused("unauthorized", known.identify, token())
+
+
+class HangingIdp(Idp):
+    """Once ``hangs``, answers nothing before ``let_go``, and then 503."""
+
+    def __init__(self):
+        super().__init__()
+        self.hangs, self.let_go = False, threading.Event()
+
+    def __call__(self, request):
+        if self.hangs:
+            self.asked += 1
+            self.let_go.wait(30)
+            return httpx.Response(503)
+        return super().__call__(request)
+
+
+@pytest.mark.parametrize("ages", [False, True])
+def test_a_provider_that_hangs_holds_up_nobody_whose_key_is_known(monkeypatch, ages):
+    idp = HangingIdp()
+    known = verifier(idp)
+    known.identify(token())
+    monkeypatch.setattr("reacquire.access.oidc.REFETCH_AFTER_S", 0.0)
+    monkeypatch.setattr("reacquire.access.oidc.FOLLOW_S", 0.2)
+    if ages:
+        monkeypatch.setattr("reacquire.access.oidc.REFRESH_AFTER_S", 0.0)
+    idp.hangs, asked = True, idp.asked
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            strangers = [pool.submit(known.identify, token(kid=f"new-{n}")) for n in range(4)]
+            started = time.monotonic()
+            for caller in [pool.submit(known.identify, token()) for _ in range(16)]:
+                assert caller.result(timeout=10).scopes == {"predict"}
+            assert time.monotonic() - started < 5, "nobody waited for the provider"
+            eventually(lambda: sum(stranger.done() for stranger in strangers) >= 3)
+            assert idp.asked - asked == 1, "and one request at a time asks it"
+            monkeypatch.setattr("reacquire.access.oidc.REFETCH_AFTER_S", 30.0)
+            idp.let_go.set()
+            assert {type(stranger.exception(timeout=10)) for stranger in strangers} == {OverloadedError}
+    finally:
+        idp.let_go.set()
 
 
 def test_a_discovery_document_of_another_issuer_is_not_trusted(idp):

@@ -1,6 +1,9 @@
 """The audit trail tells when somebody altered it, and holds nobody's data."""
 
+import errno
 import json
+import os
+import resource
 import threading
 from datetime import UTC, datetime
 
@@ -132,6 +135,75 @@ def test_a_process_that_was_silent_for_longer_than_retention_goes_on_soundly(tmp
     on_days(quiet, days, 9)
     assert [quiet.close(), busy.close()] == [None, None]
     assert broken_in(tmp_path) == {}
+
+
+def test_a_folder_that_cannot_be_written_once_is_tried_again(tmp_path, monkeypatch):
+    trail = Trail(tmp_path, "service")
+    with monkeypatch.context() as full:
+        full.setattr(os, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        with pytest.raises(OSError, match="full"):
+            trail.record(END)
+    trail.record(END)
+    trail.close()
+    assert [(ended, broken) for _, ended, broken in verify_folder(tmp_path)] == [(True, [])]
+
+
+def test_a_day_that_cannot_begin_is_tried_again(tmp_path, days, monkeypatch):
+    trail = Trail(tmp_path, "service")
+    on_days(trail, days, 1)
+    with monkeypatch.context() as full:
+        full.setattr(os, "open", lambda *_: (_ for _ in ()).throw(OSError(errno.EROFS, "read-only")))
+        with pytest.raises(OSError, match="read-only"):
+            on_days(trail, days, 2)
+    on_days(trail, days, 2)
+    trail.close()
+    assert [path.name[8:10] for path, _, _ in verify_folder(tmp_path)] == ["01", "02"]
+    assert broken_in(tmp_path) == {}
+
+
+@pytest.fixture
+def room():
+    """``room(BYTES)`` makes the disk full for every file of this process that grows beyond; None gives it back."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def allow(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft if size is None else size, hard))
+
+    yield allow
+    allow(None)
+
+
+@pytest.mark.parametrize("left", [0, 1, 40])
+def test_a_line_that_did_not_fit_leaves_nothing_behind(tmp_path, room, left):
+    trail = Trail(tmp_path, "service")
+    trail.record(END)
+    (path,) = tmp_path.iterdir()
+    before = path.read_bytes()
+    room(len(before) + left)
+    with pytest.raises(OSError, match=r"space|large"):
+        trail.record(END)
+    assert path.read_bytes() == before
+    room(None)
+    trail.record(END)
+    trail.close()
+    found = check_file(path, chain.GENESIS)
+    assert (len(path.read_bytes().splitlines()), found.end, found.broken) == (3, "close", ())
+
+
+def test_a_line_that_did_not_reach_the_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+    """Network file systems report a full disk when the file is synced, and may have dropped the line by then."""
+    trail = Trail(tmp_path, "service")
+    trail.record(END)
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        full.setattr(os, "ftruncate", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "nor this")))
+        with pytest.raises(OSError, match="full"):
+            trail.record(END)
+    trail.record(END)
+    trail.close()
+    (path,) = tmp_path.iterdir()
+    found = check_file(path, chain.GENESIS)
+    assert (len(path.read_bytes().splitlines()), found.end, found.broken) == (3, "close", ())
 
 
 def test_threads_keep_lines_whole(tmp_path):
