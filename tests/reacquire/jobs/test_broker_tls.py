@@ -1,7 +1,5 @@
 """Over ``rediss://`` nobody gives jobs or the password to a server that cannot show who it is."""
 
-import datetime
-import ipaddress
 import os
 import shutil
 import socket
@@ -12,10 +10,7 @@ from unittest.mock import MagicMock
 
 import pytest
 import redis
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import self_signed
 from kombu import pools
 from kombu.exceptions import OperationalError
 from pydantic import SecretStr
@@ -54,29 +49,6 @@ def test_the_broker_verifies_unless_the_address_says_otherwise(url, wanted):
 def test_a_plain_address_stays_plain():
     made = broker_connection("redis://redis.example:6379/0")
     assert not issubclass(made["connection_class"], redis.SSLConnection)
-
-
-def self_signed(folder):
-    """Certificate and key of 127.0.0.1, as server.pem and server.key of ``folder``."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis of a test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "server.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "server.key").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
 
 
 def started(server, port, folder):
