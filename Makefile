@@ -35,7 +35,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@$(BIN)/python -m examples.demo $(if $(INPUT),--input "$(INPUT)") $(if $(TARGET),--target '$(TARGET)')
 
-# cohort (or DATA=download MASKS=segmentations), ingest, split, train, pack, augment, downstream, report; goes on after a kill
+# cohort (or DATA=download MASKS=segmentations), ingest, split, train, pack, downstream, report; goes on after a kill
 reproduce: $(READY)
 	@$(BIN)/reacquire-train reproduce $(OUT) --preset $(PRESET) $(if $(DATA),--data "$(DATA)") \
 	  $(if $(MASKS),--masks "$(MASKS)") $(if $(WOMEN),--women $(WOMEN))
