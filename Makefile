@@ -26,9 +26,11 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { \
 	  echo "$(PYTHON) cannot make a virtual environment; install Python 3.11 with its venv module" \
 	       "(Debian, Ubuntu: apt-get install python3.11-venv), then run make again" >&2; exit 1; }
-	@echo "Installing (torch first, so that nothing pulls another build of it) ..."
+	@echo "1 of 3: installing $(TORCH) (first, so that nothing pulls another build of it; minutes) ..."
 	@$(BIN)/pip install -q $(TORCH_ARGS) $(TORCH)
+	@echo "2 of 3: installing setuptools ..."
 	@$(BIN)/pip install -q -c constraints.txt setuptools
+	@echo "3 of 3: installing Reacquire and all that it needs (minutes) ..."
 	@$(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@
 

@@ -1,23 +1,28 @@
 """The main job, end to end: one breast MR slice in, its counterfactual, segmentation and parameters out.
 
 Without ``--input`` the slice comes from the phantom, so that the true re-acquisition is known and the result is scored.
-Everything goes through the HTTP API of the embedded stack, the code path of production.
+Everything goes through the HTTP API of the embedded stack, the code path of production. What needs torch is imported
+late: a wrong INPUT or TARGET is to be named at once.
 """
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
 import typer
 
 from examples.embedded import embedded
-from examples.figures import comparison_png
-from examples.phantom_case import PhantomCase, phantom_case, score
 from reacquire.dicom import read_slice
+from reacquire.errors import InputError, TargetError
+from reacquire.iap import Record, load_vocabulary
+
+if TYPE_CHECKING:
+    from examples.phantom_case import PhantomCase
 
 # Siemens at 1.5 T with spectral fat saturation becomes GE at 3 T: nearly everything changes
 TARGET: dict[str, str | float] = {
@@ -36,6 +41,50 @@ ANSWERS = {  # operation -> what to fetch of its result
     "counterfactual": ("application/json", "application/dicom"),
     "segment": ("application/json", "application/dicom"),
 }
+FILES = ("source.dcm", "comparison.png", "counterfactual.dcm", "segmentation.dcm", "iap.json", "summary.json")
+
+
+def wanted_target(text: str | None) -> Record:
+    """What TARGET asks for, or the demo's own target; what no service would take ends the program with a message."""
+    if text is None:
+        return TARGET
+    example = '{"EchoTime": 1.7}'
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not found or not all(isinstance(v, str | int | float) for v in found.values()):
+        raise SystemExit(f"TARGET is not a JSON object of texts and numbers; write it like TARGET='{example}'")
+    try:
+        load_vocabulary().validate(found)
+    except TargetError as error:
+        raise SystemExit(f"TARGET: {error.detail}") from None
+    return found
+
+
+def slice_bytes(path: Path) -> bytes:
+    """The user's file once it is known to be a slice that can be read; else the program ends with a message."""
+    try:
+        data = path.read_bytes()
+        read_slice(data, allow_synthetic=True)
+    except OSError as error:
+        raise SystemExit(f"INPUT {path}: {error.strerror}; give the path of one DICOM file") from None
+    except InputError as error:
+        raise SystemExit(f"INPUT {path}: {error.detail}; give one breast MR slice as a DICOM file") from None
+    return data
+
+
+def simulated(wanted: Record) -> "tuple[PhantomCase, bytes]":
+    """The phantom's case for this target, and its file."""
+    from examples.phantom_case import phantom_case
+
+    case = phantom_case(wanted)
+    return case, case.source_dicom
+
+
+def quiet() -> dict[str, str]:
+    """The environment of the demo's server: its log says what went wrong and nothing else, unless asked for more."""
+    return {"REACQUIRE_LOG_LEVEL": "warning", **os.environ}
 
 
 @contextmanager
@@ -81,18 +130,22 @@ def _fetch(client: httpx.Client, result: str, kind: str) -> httpx.Response:
 
 
 def summarise(
-    documents: dict[str, Any], case: PhantomCase | None, data: bytes, derived: bytes, seconds: dict[str, float]
+    documents: dict[str, Any], case: "PhantomCase | None", data: bytes, derived: bytes, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """What the demo has to say, for a person or a script."""
     counterfactual = documents["counterfactual"]
     figures: Mapping[str, Any] = {"gap_closed": None, "gap_note": case.gap_note if case else "no truth is known"}
     if case is not None and case.truth is not None:
+        from examples.phantom_case import score
+
         figures = score(case.truth, read_slice(data, allow_synthetic=True), read_slice(derived, allow_synthetic=True))
     return {
         "status": "succeeded",
         "input": "user file" if case is None else "phantom",
         "target": counterfactual["target"],
         "target_provenance": counterfactual["provenance"],
+        "support": counterfactual["support"],
+        "warnings": counterfactual["warnings"],
         "predicted_before": counterfactual["predicted"]["before"]["values"],
         "predicted_after": counterfactual["predicted"]["after"]["values"],
         "ssim": counterfactual["evidence"]["ssim"][0],
@@ -105,24 +158,39 @@ def summarise(
     }
 
 
+def in_words(summary: Mapping[str, Any], output: Path) -> str:
+    """The summary as the last lines of the demo."""
+    gap = (
+        f"closed {summary['gap_closed']:.2f} of the gap to the true image"
+        if summary["gap_closed"] is not None
+        else f"how much of the gap was closed is not known: {summary['gap_note']}"
+    )
+    lines = [*(f"warning: {warning}" for warning in summary["warnings"]), f"{gap}; look at {output}/comparison.png"]
+    return "\n".join(lines)
+
+
 def main(
     input: Annotated[Path | None, typer.Option(help="a breast MR slice of your own")] = None,
     target: Annotated[str | None, typer.Option(help="target parameters as JSON, by DICOM keyword")] = None,
     output: Path = Path("out/demo"),
 ) -> None:
     """Do the main job once and leave its results in OUTPUT."""
-    wanted = json.loads(target) if target else TARGET
+    wanted = wanted_target(target)
     seconds: dict[str, float] = {}
     with timed(seconds, "slice"):
-        case = None if input else phantom_case(wanted)
-        data = case.source_dicom if case else input.read_bytes()  # type: ignore[union-attr]
+        case, data = (None, slice_bytes(input)) if input else simulated(wanted)
+    for name in FILES:  # what a run that fails leaves behind must not pass for its result
+        (output / name).unlink(missing_ok=True)
+    typer.echo("starting API, worker and Redis; then three operations ...")
     answers: dict[str, list[httpx.Response]] = {}
-    with embedded() as served:
+    with embedded(env=quiet()) as served:
         seconds["serve"] = round(served.ready_s, 3)
         for operation in ANSWERS:
             fields = {"target": json.dumps(wanted)} if operation == "counterfactual" else {}
             with timed(seconds, operation):
                 answers[operation] = ask(served.client, operation, data, fields)
+    from examples.figures import comparison_png
+
     documents = {operation: responses[0].json() for operation, responses in answers.items()}
     derived, segmentation = (answers[operation][1].content for operation in ("counterfactual", "segment"))
     summary = summarise(documents, case, data, derived, seconds)
@@ -135,7 +203,7 @@ def main(
     for name, content in (("iap", documents["predict-iap"]), ("summary", summary)):
         (output / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     typer.echo(json.dumps(summary, indent=1))
-    typer.echo(f"results: {output}/")
+    typer.echo(in_words(summary, output))
 
 
 if __name__ == "__main__":

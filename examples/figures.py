@@ -5,28 +5,37 @@ from io import BytesIO
 import highdicom
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from examples.phantom_case import Truth
 from reacquire.dicom import SliceImage
 from reacquire.engine.preview import display_window, grey, overlay, png, signed
 from reacquire.imaging import Preprocessing
 
+CAPTION_PIXELS = 16  # the strip above each panel
+
 
 def comparison_png(source: SliceImage, counterfactual: SliceImage, segmentation: bytes, truth: Truth | None) -> bytes:
-    """The panels side by side, all on the source's grey scale."""
+    """The panels side by side, all on the source's grey scale, each under its caption."""
     before, after = source.canonical(), counterfactual.canonical()
     window = display_window(before)
     picture = grey(before, window)
-    panels = [
-        picture,
-        grey(after, window),
-        signed(after - before, 0.5 * (window[1] - window[0])),
-        overlay(picture, source.orientation.to_canonical(labels_of(segmentation, source))),
-    ]
+    panels = {
+        "source": picture,
+        "counterfactual": grey(after, window),
+        "difference": signed(after - before, 0.5 * (window[1] - window[0])),
+        "segmentation": overlay(picture, source.orientation.to_canonical(labels_of(segmentation, source))),
+    }
     if truth is not None:
-        panels.append(_like(grey(_on_scale(truth.image, before), window), picture))
-    return png(np.concatenate(panels, axis=1))
+        panels["true target"] = _like(grey(_on_scale(truth.image, before), window), picture)
+    return png(np.concatenate([captioned(panel, caption) for caption, panel in panels.items()], axis=1))
+
+
+def captioned(panel: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
+    """(R, C, 3) -> (``CAPTION_PIXELS`` + R, C, 3): the panel below a black strip with its caption."""
+    strip = Image.new("RGB", (panel.shape[1], CAPTION_PIXELS))
+    ImageDraw.Draw(strip).text((4, 2), caption, fill="white", font=ImageFont.load_default())
+    return np.concatenate([np.asarray(strip), panel])
 
 
 def labels_of(segmentation: bytes, source: SliceImage) -> NDArray[np.uint8]:

@@ -61,6 +61,8 @@ class RandIAPCounterfactuald(RandomizableTransform, MapTransform):
     ------
     TargetError
         For a target that the bundle cannot show.
+    KeyError
+        For an item without ``source_key``.
     """
 
     backend = [TransformBackends.TORCH]  # noqa: RUF012 (MONAI declares it so)
@@ -102,15 +104,25 @@ class RandIAPCounterfactuald(RandomizableTransform, MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         items = dict(data)
         self.randomize()
+        source = known_values(self._source_of(items))
         for key in self.key_iterator(items):
-            source = items[self.source_key] if self.source_key is not None else self.source
-            source = known_values(source)
             values: Mapping[str, Value] = source
             if self._do_transform:
                 items[key], values = self._edited(items[key], source)
             items[f"{key}_iap"] = self._complete(values)
             items[f"{key}_counterfactual"] = self._do_transform
         return items
+
+    def _source_of(self, item: Mapping[Hashable, Any]) -> Record:
+        if self.source_key is None:
+            return self.source
+        if self.source_key not in item:
+            raise KeyError(
+                f"the item has no {self.source_key!r}, the source_key; put the parameters that it was acquired "
+                "with there, or leave source_key out and the predictor reads them from the pixels"
+            )
+        record: Record = item[self.source_key]
+        return record
 
     def _edited(self, image: Any, source: Record) -> tuple[Any, Mapping[str, Value]]:
         if image.ndim not in (3, 4) or image.shape[0] != 1:

@@ -1,18 +1,25 @@
 """The pages of docs/ against the code that they describe: codes and statuses, settings, addresses, names, rows."""
 
 import importlib
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import SecretStr
 
+from examples.phantom_case import SOURCE_PROTOCOL, WOMAN
 from gateway.scp import ScpSettings
 from gateway.settings import GatewaySettings
+from reacquire.bundles.manifest import TrainedScanner
 from reacquire.dicom import Limits
 from reacquire.errors import every_code
+from reacquire.iap import Record, load_vocabulary, resolve_target
+from reacquire.iap.support import support_of
 from reacquire.jobs.states import STATES
+from reacquire.phantom import sample_protocol
 from service.app import create_app
 from service.errors import STATUS
 from service.settings import ServiceSettings
@@ -150,3 +157,39 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in (path for path in DOCS.glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+MANIFESTS = [json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "bundles").glob("*/manifest.json")]
+SHIPPED = {manifest["name"]: manifest["version"] for manifest in MANIFESTS}
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_bundles_are_pinned_at_the_version_that_ships() -> None:
+    names = "|".join(map(re.escape, SHIPPED))
+    pin = re.compile(rf'({names})(?:@|", "version": ")(\d+\.\d+\.\d+)')
+    texts = [README, *(path.read_text(encoding="utf-8") for path in DOCS.glob("*.md"))]
+    texts.append((ROOT / "reacquire" / "bundles" / "store.py").read_text(encoding="utf-8"))
+    pins = [found for text in texts for found in pin.findall(text)]
+    assert len(pins) >= 3
+    assert [(name, version) for name, version in pins if SHIPPED[name] != version] == []
+
+
+def example_targets(page: str) -> list[Record]:
+    """What the page's commands (curl, make demo, offline) ask of slice.dcm, which may be the demo's."""
+    as_json = [json.loads(text) for text in re.findall(r"(?:target=|TARGET=')(\{.*?\})'", page)]
+    pairs = re.findall(r"--target (\w+)=([\d.]+)", page)
+    return as_json + [{keyword: float(value)} for keyword, value in pairs]
+
+
+@pytest.mark.parametrize("page", [README, API], ids=["README.md", "api.md"])
+def test_targets_of_the_commands_lie_inside_training_on_the_demos_slice(page: str) -> None:
+    (manifest,) = (m for m in MANIFESTS if m["name"] == "phantom-v1")
+    trained = [TrainedScanner.model_validate(scanner) for scanner in manifest["trained_on"]]
+    vocabulary = load_vocabulary(manifest["vocabulary"]["name"])
+    source = sample_protocol(np.random.default_rng(WOMAN), protocol_id=SOURCE_PROTOCOL).iap
+    targets = example_targets(page)
+    assert len(targets) >= 3
+    for target in targets:
+        complete = resolve_target(vocabulary, target=target, header=source, predicted={}).values
+        support = support_of(complete, trained, vocabulary)
+        assert support is not None and support.score == 1, (target, support)

@@ -2,14 +2,18 @@
 
 import json
 from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 from builders import make_mr
+from PIL import Image
 
-from examples.demo import TARGET, summarise, wait_for
-from examples.figures import comparison_png, labels_of
+from examples import demo
+from examples.demo import TARGET, in_words, summarise, wait_for, wanted_target
+from examples.figures import CAPTION_PIXELS, comparison_png, labels_of
 from examples.phantom_case import (
     SOURCE_PROTOCOL,
     Acquisition,
@@ -140,6 +144,8 @@ DOCUMENTS = {
         "predicted": {"before": {"values": {"EchoTime": 1.5}}, "after": {"values": {"EchoTime": 2.3}}},
         "evidence": {"ssim": [0.9], "segmentation_dice_before_after": {"fibroglandular": 0.95}},
         "bundle": {"name": "tiny"},
+        "support": 0.56,
+        "warnings": ["target: EchoTime: training saw less"],
         "notice": "Research use only",
     },
     "segment": {"area_mm2": {"fibroglandular": 12.0}},
@@ -154,6 +160,8 @@ def test_without_truth_the_gap_is_null_and_says_why(note):
     assert summary["gap_closed"] is None
     assert summary["gap_note"] == (note or "no truth is known")
     assert (summary["predicted_after"], summary["ssim"]) == ({"EchoTime": 2.3}, 0.9)
+    assert (summary["support"], summary["warnings"]) == (0.56, ["target: EchoTime: training saw less"])
+    assert summary["gap_note"] in in_words(summary, Path("out/demo"))
     assert json.loads(json.dumps(summary)) == summary
 
 
@@ -162,6 +170,9 @@ def test_with_truth_the_gap_is_scored(truth):
     assert summary["gap_closed"] == 0
     assert summary["gap_ceiling"] > 0.5
     assert "gap_note" not in summary
+    last = in_words({**summary, "gap_closed": 0.5432}, Path("out/demo")).splitlines()
+    assert last[0] == "warning: target: EchoTime: training saw less"
+    assert last[1].startswith("closed 0.54 of the gap") and last[1].endswith("out/demo/comparison.png")
 
 
 def test_a_simulated_case_is_a_slice_with_a_truth_that_can_be_shown():
@@ -173,7 +184,12 @@ def test_a_simulated_case_is_a_slice_with_a_truth_that_can_be_shown():
     assert (figures["gap_closed"], case.gap_note) == (0, None)
     assert figures["gap_ceiling"] > 0.9
     seg = write_segmentation([image], np.ones((1, *image.pixels.shape), np.uint8), algorithm=("test", "1"))
-    assert comparison_png(image, image, seg, case.truth).startswith(b"\x89PNG")
+    picture = np.asarray(Image.open(BytesIO(comparison_png(image, image, seg, case.truth))))
+    rows, columns = image.canonical().shape
+    assert picture.shape == (CAPTION_PIXELS + rows, 5 * columns, 3)
+    captions = np.split(picture[:CAPTION_PIXELS], 5, axis=1)
+    assert all(strip.max() > 128 for strip in captions)
+    assert len({strip.tobytes() for strip in captions}) == 5, "each panel has a name of its own"
 
 
 @pytest.mark.parametrize("iop", [["1", "0", "0", "0", "1", "0"], ["-1", "0", "0", "0", "-1", "0"]])
@@ -205,3 +221,60 @@ def test_a_slow_job_is_waited_for():
 def test_a_job_that_never_ends_is_not_waited_for_in_vain():
     with service("running") as client, pytest.raises(SystemExit, match="did not end"):
         wait_for(client, "/v1/jobs/1", at_most_s=0.05, every_s=0.01)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("EchoTime=2.4", "JSON object"),
+        ("[2.4]", "JSON object"),
+        ("{}", "JSON object"),
+        ('{"EchoTime": 99}', "EchoTime must be"),
+        ('{"EchoTime": [1.7]}', "JSON object"),
+        ('{"Echo": 1.7}', "parameter"),
+    ],
+)
+def test_a_target_that_nobody_could_take_ends_with_a_message(text, reason):
+    with pytest.raises(SystemExit, match=rf"^TARGET.*{reason}"):
+        wanted_target(text)
+
+
+def test_without_a_target_it_is_the_demos_own_and_a_good_one_is_taken():
+    assert wanted_target(None) is TARGET
+    assert wanted_target('{"EchoTime": 1.7}') == {"EchoTime": 1.7}
+
+
+def refuse_to_start(**_):
+    pytest.fail("nothing may be started")
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), (b"not a DICOM file", "DICOM")])
+def test_a_wrong_input_is_named_before_anything_is_started(tmp_path, monkeypatch, content, reason):
+    path = tmp_path / "wrong.dcm"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.setattr(demo, "embedded", refuse_to_start)
+    with pytest.raises(SystemExit, match=rf"^INPUT .*wrong\.dcm: .*{reason}"):
+        demo.main(path, None, tmp_path)
+
+
+def test_a_run_that_fails_leaves_nothing_of_the_one_before(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "slice.dcm").write_bytes(make_mr())
+    for name in ("summary.json", "comparison.png", "notes.txt"):
+        (tmp_path / "out" / name).write_text("earlier")
+
+    def broken(**_):
+        raise SystemExit("the service was not ready")
+
+    monkeypatch.setattr(demo, "embedded", broken)
+    with pytest.raises(SystemExit, match="not ready"):
+        demo.main(tmp_path / "slice.dcm", None, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
+
+
+def test_the_server_of_the_demo_is_quiet_unless_asked(monkeypatch):
+    monkeypatch.delenv("REACQUIRE_LOG_LEVEL", raising=False)
+    assert demo.quiet()["REACQUIRE_LOG_LEVEL"] == "warning"
+    monkeypatch.setenv("REACQUIRE_LOG_LEVEL", "debug")
+    assert demo.quiet()["REACQUIRE_LOG_LEVEL"] == "debug"

@@ -129,6 +129,12 @@ def test_an_item_that_is_left_alone_keeps_its_own_parameters(bundle: Path) -> No
     assert result["image_iap"]["ScanOptions"] == ""
 
 
+@pytest.mark.parametrize("prob", [0.0, 1.0])
+def test_an_item_without_the_source_key_is_refused_by_its_name(bundle: Path, prob: float) -> None:
+    with pytest.raises(KeyError, match="'scanned_with', the source_key"):
+        transform(bundle, prob=prob, source_key="scanned_with")({"image": picture()[None], "iap": SIEMENS})
+
+
 def test_a_volume_is_edited_slice_by_slice(bundle: Path) -> None:
     slices = [picture(i) for i in range(3)]
     volume = np.stack([*slices, np.zeros_like(slices[0])], axis=-1)[None]
