@@ -108,5 +108,5 @@ if __name__ == "__main__":
     from worker.app import serve
     from worker.settings import WorkerSettings
 
-    set_up("worker", "info")
+    set_up("worker", os.environ.get("REACQUIRE_LOG_LEVEL", "info"))
     sys.exit(serve(WorkerSettings(), FakePipeline(), bundle="fake"))
