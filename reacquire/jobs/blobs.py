@@ -4,6 +4,7 @@ Keys are made of job ids, counters and tokens only, never of anything a header o
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -19,7 +20,8 @@ from reacquire.jobs.record import Artifact, Claim
 def open_store(url: str) -> ObjectStore:
     """The object store behind ``file:///folder``, ``memory:///`` or ``s3://bucket/prefix``.
 
-    S3 credentials and endpoint come from the standard AWS_* variables, read by obstore itself.
+    S3 credentials and endpoint come from the standard AWS_* variables, read by obstore itself; ``AWS_ALLOW_HTTP=true``
+    allows an endpoint without TLS.
     """
     parts = urlsplit(url)
     if parts.scheme == "memory":
@@ -28,7 +30,8 @@ def open_store(url: str) -> ObjectStore:
         folder = Path(unquote(parts.path))
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return LocalStore(prefix=str(folder), automatic_cleanup=True)
-    return from_url(url, client_options={"connect_timeout": "5s", "timeout": "60s"})
+    plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1")  # options given below hide it from obstore
+    return from_url(url, client_options={"connect_timeout": "5s", "timeout": "60s", "allow_http": plain})
 
 
 class BlobStore:
