@@ -4,7 +4,6 @@ Keys are made of job ids, counters and tokens only, never of anything a header o
 """
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -30,8 +29,7 @@ def open_store(url: str) -> ObjectStore:
         folder = Path(unquote(parts.path))
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return LocalStore(prefix=str(folder), automatic_cleanup=True)
-    plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1")  # options given below hide it from obstore
-    return from_url(url, client_options={"connect_timeout": "5s", "timeout": "60s", "allow_http": plain})
+    return from_url(url)  # no client_options: any would hide AWS_ALLOW_HTTP; obstore waits 5 s to connect, 30 s in all
 
 
 class BlobStore:
