@@ -3,7 +3,8 @@
 Liveness, readiness, metrics and the documentation stay open; they tell nothing about anybody.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -80,14 +81,21 @@ class Doorkeeper:
 def identify(request: Request) -> Principal:
     """The caller of this request; runs in a thread, for it may fetch an issuer's keys."""
     context: Context = request.app.state.context
-    try:
+    with refusals_on_record(context.trail, "unknown"):
         return context.doorkeeper.admit(request.headers.get("authorization"), request.headers.get("x-api-key"))
-    except AccessError as error:
-        witness(context.trail, "refuse", "unknown", outcome=error.code)
-        raise
 
 
 Caller = Annotated[Principal, Depends(identify)]
+
+
+@contextmanager
+def refusals_on_record(trail: Trail | None, who: str, **fields: Any) -> Iterator[None]:
+    """Put an AccessError of the block on record before it goes on its way; raises as ``witness``."""
+    try:
+        yield
+    except AccessError as error:
+        witness(trail, "refuse", who, outcome=error.code, **fields)
+        raise
 
 
 def witness(trail: Trail | None, action: Any, who: str, **fields: Any) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from reacquire.access import OPERATION_SCOPE, Principal
-from reacquire.errors import AccessError, OverloadedError
+from reacquire.errors import OverloadedError
 from reacquire.jobs.intake import Intake, Submission
 from reacquire.jobs.record import BundleRef
 from reacquire.trail import instance_mark
 from service.context import Context
-from service.doorkeeper import witness
+from service.doorkeeper import refusals_on_record, witness
 
 
 def intake(context: Context) -> Intake:
@@ -35,14 +35,11 @@ def submit(
     OverloadedError
         ``not-ready`` when the audit trail can't be written.
     """
-    try:
+    with refusals_on_record(context.trail, caller.id, operation=operation):
         caller.require(OPERATION_SCOPE[operation])
         context.doorkeeper.spend(caller)
         way = replace(intake(context), owner=caller.id, concurrent=caller.concurrent, bundle=bundle)
         submission = enter(way)
-    except AccessError as error:
-        witness(context.trail, "refuse", caller.id, operation=operation, outcome=error.code)
-        raise
     return counted(context, operation, submission, caller.id)
 
 

@@ -4,7 +4,6 @@ The cache holds what training touches at every step: normalised slices (float16)
 has them noiseless truths. It is built once and never altered; there are no pickles in it.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -23,12 +22,14 @@ from reacquire.dicom import read_slice
 from reacquire.errors import ReacquireError
 from reacquire.iap import load_vocabulary
 from reacquire.imaging import Preprocessing
+from training.ingest.manifest import disk_error
 from training.ingest.problem import IngestError
 from training.split import check_disjoint
 
 Split = Literal["train", "val", "test"]
 FORMAT = "reacquire-cache/2"
 ARRAYS = ("images", "labels", "cleans")
+REBUILT = "repeat the command: the cache is then built from its beginning, all else is kept"
 UNKNOWN = 255  # label of every pixel of a slice without a mask
 
 
@@ -127,7 +128,7 @@ def build_cache(
     except OSError as error:  # of writing: a file that can't be read has its own message
         with suppress(OSError):
             _clear(folder)
-        raise _not_written(error, folder) from error
+        raise disk_error(error, folder, remedy=REBUILT) from error
     return open_cache(folder)
 
 
@@ -169,14 +170,6 @@ def _clear(folder: Path) -> None:
     """Remove the arrays of an unfinished cache."""
     for name in ARRAYS:
         (folder / f"{name}.npy").unlink(missing_ok=True)
-
-
-def _not_written(error: OSError, folder: Path) -> IngestError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    what = "the disk is full; make room" if full else f"it could not be written ({error.strerror}); put that right"
-    return IngestError(
-        f"{folder}: {what} and repeat the command: the cache is then built from its beginning, all else is kept"
-    )
 
 
 def _usable(manifest: Path) -> list[dict]:

@@ -18,7 +18,7 @@ def is_confidential(url: str) -> bool:
     """Whether what this URL answers is what its host said: https, or plain http on loopback."""
     try:
         parts = urlsplit(url)
-        host = parts.hostname
+        host = parts.hostname or ""
     except ValueError:
         return False
-    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host or "")))
+    return (parts.scheme == "https" and host != "") or (parts.scheme == "http" and is_loopback(host))

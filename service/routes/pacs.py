@@ -22,7 +22,7 @@ from reacquire.jobs.intake import Intake
 from reacquire.jobs.spec import Operation, OperationSpec, Options, TargetValue
 from reacquire.pacs.reference import SeriesReference
 from service.context import Context, ContextDep
-from service.doorkeeper import HOOKS, Caller, witness
+from service.doorkeeper import HOOKS, Caller, refusals_on_record
 from service.openapi import HOOK_RESPONSES
 from service.request import IdempotencyKey, PinnedBundle, PreferredWait
 from service.routes.operations import answer
@@ -133,11 +133,8 @@ for _operation in ("counterfactual", "segment", "predict-iap"):
 
 def _bearer(context: ContextDep, authorization: Annotated[str | None, Header(include_in_schema=False)] = None) -> None:
     """The token of the hooks, or a refusal that is put on record."""
-    try:
+    with refusals_on_record(context.trail, "unknown", operation="route"):
         check_bearer(context.settings, authorization)
-    except AccessError as error:
-        witness(context.trail, "refuse", "unknown", operation="route", outcome=error.code)
-        raise
 
 
 def check_bearer(settings: ServiceSettings, authorization: str | None) -> None:

@@ -34,6 +34,17 @@ def only(objects: list[dict[str, Any]], kind: str, suffix: str = "") -> dict[str
     return found
 
 
+def policies(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return (o["spec"] for o in objects if o["kind"] == "NetworkPolicy")
+
+
+def opening_to(objects: list[dict[str, Any]], port: int) -> dict[str, Any]:
+    """The one network policy that lets somebody out to a port."""
+    way = {"port": port, "protocol": "TCP"}
+    (found,) = [p for p in policies(objects) for rule in p.get("egress", []) if way in rule["ports"]]
+    return found
+
+
 def pod(objects: list[dict[str, Any]], component: str) -> dict[str, Any]:
     return only(objects, "Deployment", f"-{component}")["spec"]["template"]["spec"]
 

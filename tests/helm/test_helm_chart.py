@@ -18,7 +18,9 @@ from chart_rendering import (
     environment,
     installed,
     only,
+    opening_to,
     pod,
+    policies,
     render,
 )
 
@@ -230,10 +232,6 @@ def test_bundles_of_the_site_are_mounted_read_only() -> None:
     assert mount == {"name": "bundles", "mountPath": "/bundles", "readOnly": True}
 
 
-def policies(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    return (o["spec"] for o in objects if o["kind"] == "NetworkPolicy")
-
-
 def test_network_is_denied_by_default() -> None:
     objects = installed(render(VALUES["minimal"]))
     deny = only(objects, "NetworkPolicy", "-deny")["spec"]
@@ -260,8 +258,7 @@ def test_named_peers_are_let_through() -> None:
 
 
 def test_the_api_alone_reaches_the_identity_provider() -> None:
-    out = [p for p in policies(installed(render(VALUES["oidc"]))) if "egress" in p]
-    (policy,) = [p for p in out if any({"port": 8443, "protocol": "TCP"} in rule["ports"] for rule in p["egress"])]
+    policy = opening_to(installed(render(VALUES["oidc"])), 8443)
     assert policy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "api"
     assert policy["egress"][0]["to"] == [{"ipBlock": {"cidr": "10.50.0.9/32"}}]
 

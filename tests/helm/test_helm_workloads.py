@@ -22,6 +22,7 @@ from chart_rendering import (
     environment,
     installed,
     only,
+    opening_to,
     pod,
     pods,
     render,
@@ -216,11 +217,7 @@ def test_one_pod_owns_the_spool(with_pacs: list[dict[str, Any]]) -> None:
 
 
 def test_the_courier_alone_reaches_the_pacs(with_pacs: list[dict[str, Any]]) -> None:
-    policies = [o["spec"] for o in installed(with_pacs) if o["kind"] == "NetworkPolicy"]
-    open_to_pacs = [
-        p for p in policies for rule in p.get("egress", []) if {"port": 8443, "protocol": "TCP"} in rule["ports"]
-    ]
-    (policy,) = open_to_pacs
+    policy = opening_to(installed(with_pacs), 8443)
     assert policy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "courier"
     assert policy["egress"][0]["to"] == [{"ipBlock": {"cidr": "10.30.1.7/32"}}]
 

@@ -80,7 +80,7 @@ def run_cell(cell: Cell, cache: SliceCache, training: SliceCache, folder: Path, 
         "steps": config.steps,
         "best_step": state.standing.step,
         "validation_loss": state.standing.loss,
-        "dice": {vendor: {w: tissue_dice(s) for w, s in women.items()} for vendor, women in scores.items()},
+        "dice": {vendor: {w: by_tissue(s) for w, s in women.items()} for vendor, women in scores.items()},
         "legacy": {vendor: {w: legacy_scores(s) for w, s in women.items()} for vendor, women in scores.items()},
     }
     result = nulled(result)  # as it will be read again: women by text, null for NaN
@@ -89,7 +89,7 @@ def run_cell(cell: Cell, cache: SliceCache, training: SliceCache, folder: Path, 
     return result
 
 
-def tissue_dice(scores: Mapping[str, float]) -> list[float]:
+def by_tissue(scores: Mapping[str, float]) -> list[float]:
     """A woman's Dice of fat and of fibroglandular tissue, NaN where neither side has any."""
     return [scores[f"dice_{label}"] for label in CLASSES[1:]]
 

@@ -5,7 +5,7 @@ other women and the mean over these trainings, not for the chance of a single tr
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,27 +21,8 @@ Key = tuple[str, str, str]  # direction ("GE->Siemens": trained on, tested on), 
 
 def rows_of(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row per direction, arm and tissue; Holm's correction is over all comparisons of the table."""
-    scores = _scores(cells)
-    seeds = len({cell["seed"] for cell in cells})
-    steps = {cell["vendor"]: cell["steps"] for cell in cells}
-    rows, p_values = [], []
-    for (direction, arm, tissue), values in scores.items():
-        difference, p = None, float("nan")
-        if arm != BASELINE:
-            difference, p = paired_difference(values, scores[direction, BASELINE, tissue])
-        p_values.append(p)
-        rows.append(
-            {
-                "direction": direction,
-                "arm": arm,
-                "tissue": tissue,
-                "dice": asdict(mean_over_women(values)),
-                "difference_to_none": None if difference is None else asdict(difference),
-                "p_holm": None,
-                "seeds": seeds,
-                "steps": steps[direction.split(ARROW)[0]],
-            }
-        )
+    scores = _scores(cells, "dice", lambda tissues: zip(TISSUES, tissues, strict=True))
+    rows, p_values = _compared(cells, scores, label="tissue", value="dice")
     return nulled([row | {"p_holm": p} for row, p in zip(rows, holm(p_values), strict=True)])
 
 
@@ -50,43 +31,48 @@ def legacy_rows_of(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     so without p. No rows where a cell of an earlier version did not keep them."""
     if not all("legacy" in cell for cell in cells):
         return []
-    scores: dict[Key, Scores] = {}
-    for cell in cells:
-        for tested, women in cell["legacy"].items():
-            for woman, figures in women.items():
-                for name, value in figures.items():
-                    key = f"{cell['vendor']}{ARROW}{tested}", cell["arm"], name
-                    scores.setdefault(key, defaultdict(list))[woman].append(float("nan") if value is None else value)
+    rows, _ = _compared(cells, _scores(cells, "legacy", dict.items), label="figure", value="value")
+    return nulled(rows)
+
+
+def _compared(
+    cells: Sequence[Mapping[str, Any]], scores: Mapping[Key, Scores], *, label: str, value: str
+) -> tuple[list[dict[str, Any]], list[float]]:
+    """Rows with the difference to ``BASELINE``, and its p uncorrected; ``label`` and ``value`` name two columns."""
     seeds = len({cell["seed"] for cell in cells})
     steps = {cell["vendor"]: cell["steps"] for cell in cells}
-    return nulled(
-        [
+    rows, p_values = [], []
+    for (direction, arm, name), values in scores.items():
+        difference, p = None, float("nan")
+        if arm != BASELINE:
+            difference, p = paired_difference(values, scores[direction, BASELINE, name])
+        p_values.append(p)
+        rows.append(
             {
                 "direction": direction,
                 "arm": arm,
-                "figure": name,
-                "value": asdict(mean_over_women(values)),
-                "difference_to_none": None
-                if arm == BASELINE
-                else asdict(paired_difference(values, scores[direction, BASELINE, name])[0]),
+                label: name,
+                value: asdict(mean_over_women(values)),
+                "difference_to_none": None if difference is None else asdict(difference),
                 "p_holm": None,
                 "seeds": seeds,
                 "steps": steps[direction.split(ARROW)[0]],
             }
-            for (direction, arm, name), values in scores.items()
-        ]
-    )
+        )
+    return rows, p_values
 
 
-def _scores(cells: Iterable[Mapping[str, Any]]) -> dict[Key, Scores]:
-    """By row, per woman the Dice of each seed."""
+def _scores(
+    cells: Iterable[Mapping[str, Any]], kept: str, named: Callable[[Any], Iterable[tuple[str, float | None]]]
+) -> dict[Key, Scores]:
+    """By row, per woman the value of each seed; ``named`` tells the values that a cell has of her under ``kept``."""
     scores: dict[Key, Scores] = {}
     for cell in cells:
-        for tested, women in cell["dice"].items():
-            for i, tissue in enumerate(TISSUES):
-                values = scores.setdefault((f"{cell['vendor']}{ARROW}{tested}", cell["arm"], tissue), defaultdict(list))
-                for woman, tissues in women.items():
-                    values[woman].append(float("nan") if tissues[i] is None else tissues[i])
+        for tested, women in cell[kept].items():
+            for woman, hers in women.items():
+                for name, value in named(hers):
+                    key = f"{cell['vendor']}{ARROW}{tested}", cell["arm"], name
+                    scores.setdefault(key, defaultdict(list))[woman].append(float("nan") if value is None else value)
     return scores
 
 

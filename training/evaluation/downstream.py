@@ -33,12 +33,12 @@ def downstream(path: Path) -> Section:
     for row in rows:
         name = f"{row['direction']}/{row['arm']}/{row['tissue']}"
         figures[f"dice/{name}"] = dice = _figure(row["dice"])
-        difference = None if row["difference_to_none"] is None else _figure(row["difference_to_none"])
+        difference = _difference(row)
         if difference is not None:
             figures[f"difference/{name}"] = difference
         p = "" if row["p_holm"] is None else f"{row['p_holm']:.3g}"
         told = (row["direction"], row["arm"], row["tissue"])
-        shown.append((*told, dice, difference or "", p, f"{row['seeds']} seeds, {row['steps']} steps"))
+        shown.append((*told, dice, difference or "", p, _runs(row)))
     repeated, legacy_table = _legacy(legacy)
     columns = ("direction", "arm", "tissue", "Dice", "difference to none", "p (Holm)", "runs")
     return Section(
@@ -84,11 +84,10 @@ def _legacy(rows: Sequence[Mapping[str, Any]]) -> tuple[Figures, tuple[Table, ..
     for row in rows:
         name = f"{row['figure']}/{row['direction']}/{row['arm']}"
         figures[name] = value = _figure(row["value"])
-        difference = None if row["difference_to_none"] is None else _figure(row["difference_to_none"])
+        difference = _difference(row)
         if difference is not None:
             figures[f"{row['figure']}_difference/{row['direction']}/{row['arm']}"] = difference
-        told = (row["direction"], row["arm"], row["figure"], value, difference or "")
-        shown.append((*told, f"{row['seeds']} seeds, {row['steps']} steps"))
+        shown.append((row["direction"], row["arm"], row["figure"], value, difference or "", _runs(row)))
     columns = ("direction", "arm", "figure", "value", "difference to none", "runs")
     note = "A class's recall is what the paper prints as accuracy; mean Dice counts fat alone on slices without gland."
     return figures, (Table("This experiment, as the paper counts", columns, tuple(shown), note),) if rows else ()
@@ -133,6 +132,15 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[
             if missing:
                 raise ValueError(f"{path}, row {number}: {', '.join(missing)} is missing")
     return rows, legacy, measured
+
+
+def _runs(row: Mapping[str, Any]) -> str:
+    return f"{row['seeds']} seeds, {row['steps']} steps"
+
+
+def _difference(row: Mapping[str, Any]) -> Figure | None:
+    """To the arm without augmentation, which has none itself."""
+    return None if row["difference_to_none"] is None else _figure(row["difference_to_none"])
 
 
 def _figure(data: dict[str, Any]) -> Figure:

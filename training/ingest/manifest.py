@@ -85,13 +85,16 @@ def replace_file(path: Path, data: bytes) -> None:
         raise disk_error(error, path) from error
 
 
-def disk_error(error: OSError, path: Path) -> IngestError:
-    """A failed write as one clear message."""
+RESUMED = "repeat the command with --resume: what was finished is kept"
+
+
+def disk_error(error: OSError, path: Path, *, remedy: str = RESUMED) -> IngestError:
+    """A failed write as one clear message; ``remedy`` says what to do once there is room, and what is kept."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         what = "the disk is full; make room"
     else:
         what = f"it could not be written ({error.strerror}); put that right"
-    return IngestError(f"{path}: {what} and repeat the command with --resume: what was finished is kept")
+    return IngestError(f"{path}: {what} and {remedy}")
 
 
 class Progress:
