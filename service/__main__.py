@@ -1,6 +1,7 @@
 """``python -m service``: the API process. Exit status 2 for settings that can't be used."""
 
 import ctypes
+import gc
 import signal
 import sys
 from contextlib import suppress
@@ -56,6 +57,7 @@ def main() -> int:
         return 2
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn stops in order, then raises the signal again
         signal.signal(number, _leave)
+    gc.freeze()  # what is there by now stays: full collections, which every open request waits for, pass it by
     serve(app, settings, door)
     return 0
 

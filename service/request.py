@@ -1,11 +1,13 @@
 """Reading a request: form fields, JSON fields, Prefer and Idempotency-Key, each refused by its own rule."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter, ValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
@@ -98,7 +100,7 @@ async def _preferred_wait(
     return 0.0 if "respond-async" in prefer.lower() else None
 
 
-def _pinned_bundle(
+async def _pinned_bundle(
     context: ContextDep,
     x_model_version: Annotated[
         str | None,
@@ -109,7 +111,7 @@ def _pinned_bundle(
         ),
     ] = None,
 ) -> BundleRef | None:
-    """The bundle that a request pins; runs in a thread, for a new bundle is hashed.
+    """The bundle that a request pins; looked for in a thread, as a new bundle is hashed.
 
     Raises
     ------
@@ -118,7 +120,11 @@ def _pinned_bundle(
     """
     if x_model_version is None:
         return None
-    return BundleStore(context.settings.bundles_root).inventory().find(x_model_version).ref
+    return await run_in_threadpool(_bundle_named, x_model_version, context.settings.bundles_root)
+
+
+def _bundle_named(label: str, root: Path) -> BundleRef:
+    return BundleStore(root).inventory().find(label).ref
 
 
 PinnedBundle = Annotated[BundleRef | None, Depends(_pinned_bundle)]

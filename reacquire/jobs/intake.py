@@ -18,7 +18,7 @@ from reacquire.jobs.blobs import BlobStore
 from reacquire.jobs.broker import Publisher, celery_app
 from reacquire.jobs.config import JobsConfig
 from reacquire.jobs.logs import describe
-from reacquire.jobs.record import BundleRef, RouteSpec, new_job_id
+from reacquire.jobs.record import BundleRef, JobRecord, RouteSpec, new_job_id
 from reacquire.jobs.spec import OperationSpec
 from reacquire.jobs.states import STATES, State
 from reacquire.jobs.store import QUEUE_FULL, Idempotency, JobStore, Plan, connect
@@ -32,14 +32,18 @@ BEGUN: Collection[State] = tuple(state for state in STATES if state != "queued")
 
 @dataclass(frozen=True)
 class Submission:
-    """What was accepted: the job, and whether this request created it (an idempotent repetition did not).
+    """What was accepted: the job as it was then, and whether this request created it (a repetition did not).
 
     ``instances`` are the SOPInstanceUIDs of an upload, for the caller's audit trail; they go nowhere else.
     """
 
-    job_id: str
+    record: JobRecord
     created: bool
     instances: tuple[str, ...] = ()
+
+    @property
+    def job_id(self) -> str:
+        return self.record.id
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ class Intake:
             raise OverloadedError(QUEUE_FULL, code="overloaded")
         try:
             inputs = self.blobs.put_inputs(job_id, files)
-            found, created = self.store.create(job_id, spec, inputs, plan=plan, idempotency=idempotency)
+            record, created = self.store.create(job_id, spec, inputs, plan=plan, idempotency=idempotency)
         except redis.RedisError:
             self.take_back(job_id)
             raise
@@ -161,11 +165,11 @@ class Intake:
             raise
         if not created:
             self.blobs.drop_job(job_id)
-            return Submission(found, created=False)
+            return Submission(record, created=False)
         if plan.stage == "compute":
             wake(self.publisher, [job_id])
         log.info("job accepted", job=job_id, operation=spec.operation, stage=plan.stage, files=len(files))
-        return Submission(job_id, created=True)
+        return Submission(record, created=True)
 
     def take_back(self, job_id: str) -> None:
         """Unmake a job, whether or not it was entered; while Redis is away it keeps the files that it may work on."""

@@ -89,19 +89,20 @@ end
 
 # ARGV: prefix, id, max queue, idempotency key ('' = none), fingerprint, its ttl, the states ('a,b') of a job whose key
 # is free again, owner ('' = nobody), most jobs of the owner at one time (0 = any), then field, value, ...
+# -> what became of it, the job's id and its fields
 CREATE = """
 local id, idem = ARGV[2], ARGV[4]
 if idem ~= '' then
   local known = redis.call('HMGET', P .. ':idem:' .. idem, 'job', 'fingerprint')
   local state = known[1] and redis.call('HGET', key(known[1]), 'state')
   if state and not string.find(',' .. ARGV[7] .. ',', ',' .. state .. ',', 1, true) then
-    return {known[2] == ARGV[5] and 'replayed' or 'mismatch', known[1]}
+    return {known[2] == ARGV[5] and 'replayed' or 'mismatch', known[1], redis.call('HGETALL', key(known[1]))}
   end
 end
 local waiting = redis.call('ZCARD', P .. ':' .. QUEUES['compute']) + redis.call('ZCARD', P .. ':' .. QUEUES['fetch'])
-if waiting >= tonumber(ARGV[3]) then return {'full', ''} end
+if waiting >= tonumber(ARGV[3]) then return {'full'} end
 local owner, most = ARGV[8], tonumber(ARGV[9])
-if most > 0 and redis.call('SCARD', P .. ':active:' .. owner) >= most then return {'busy', ''} end
+if most > 0 and redis.call('SCARD', P .. ':active:' .. owner) >= most then return {'busy'} end
 redis.call('HSET', key(id), 'state', 'queued', 'created_ms', NOW, 'entered_ms', NOW, 'published_ms', NOW, 'idem', idem,
            'owner', owner, unpack(ARGV, 10))
 bind(id)
@@ -112,7 +113,7 @@ if idem ~= '' then
   redis.call('PEXPIRE', P .. ':idem:' .. idem, ARGV[6])
 end
 changed(id)
-return {'created', id}
+return {'created', id, redis.call('HGETALL', key(id))}
 """
 
 # ARGV: prefix, worker, lease, id, ...   -> a token per id, 0 where a worker has nothing to claim

@@ -150,13 +150,13 @@ class JobStore:
         *,
         plan: Plan = Plan(),
         idempotency: Idempotency | None = None,
-    ) -> tuple[str, bool]:
+    ) -> tuple[JobRecord, bool]:
         """Enter a job as ``queued``.
 
         Returns
         -------
-        tuple[str, bool]
-            The id and True; or, for a repeated idempotent request, the id of the first one and False.
+        tuple[JobRecord, bool]
+            The job and True; or, for a repeated idempotent request, the first one's as it is now and False.
 
         Raises
         ------
@@ -175,7 +175,7 @@ class JobStore:
         if idempotency is not None:
             ttl_s = self.config.idempotency_ttl_s if idempotency.ttl_s is None else idempotency.ttl_s
             idem = (idempotency.stored_key, idempotency.fingerprint, max(1, _ms(ttl_s)), ",".join(idempotency.free_in))
-        outcome, found = self._call(
+        outcome, *found = self._call(
             "CREATE", job_id, self.config.max_queue, *idem, plan.owner, plan.most, *_flat(fields)
         )
         if outcome == "full":
@@ -184,7 +184,8 @@ class JobStore:
             raise AccessError(f"at most {plan.most} jobs of one caller at a time", code="rate-limited")
         if outcome == "mismatch":
             raise JobError("this Idempotency-Key belongs to another request", code="idempotency-mismatch")
-        return found, outcome == "created"
+        job_id, flat = found
+        return JobRecord.from_hash(job_id, dict(zip(flat[::2], flat[1::2], strict=True))), outcome == "created"
 
     def get(self, job_id: str) -> JobRecord:
         """The record of a job.

@@ -142,7 +142,7 @@ async def accept(
 
 async def answer(request: Request, context: Context, submission: Submission, *, wait_s: float) -> Response:
     """The job's result (200) when it ends within ``wait_s``, else the job itself (202)."""
-    record = await context.watcher.until_done(submission.job_id, wait_s)
+    record = await context.watcher.until_done(submission.job_id, wait_s) if wait_s > 0 else submission.record
     location = {"Location": f"/v1/jobs/{record.id}"}
     if record.bundle is not None:
         location["X-Model-Version"] = record.bundle.label

@@ -188,6 +188,5 @@ def series_arrived(context: ContextDep, body: SeriesName) -> Response:
     """Answers at once with a job of operation ``route``; `jobs` of that job lists what the rules started."""
     submission = intake(context).route(body.reference(context), window_s=context.settings.hook_window_s)
     counted(context, "route", submission, HOOKS)
-    record = context.store.get(submission.job_id)
-    document = job_answer(record).model_dump(mode="json")
-    return JSONResponse(document, 202, headers={"Location": f"/v1/jobs/{record.id}"})
+    document = job_answer(submission.record).model_dump(mode="json")
+    return JSONResponse(document, 202, headers={"Location": f"/v1/jobs/{submission.job_id}"})

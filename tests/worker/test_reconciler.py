@@ -39,7 +39,7 @@ def reconciler(store, blobs, publisher) -> Reconciler:
 
 def enter(store, blobs) -> str:
     job_id = new_job_id()
-    return store.create(job_id, OperationSpec(operation="segment"), blobs.put_inputs(job_id, [orders()]))[0]
+    return store.create(job_id, OperationSpec(operation="segment"), blobs.put_inputs(job_id, [orders()]))[0].id
 
 
 def test_a_silent_workers_job_is_sent_again(reconciler, store, blobs, publisher):

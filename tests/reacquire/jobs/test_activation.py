@@ -23,7 +23,7 @@ def activations(store: JobStore) -> Activations:
 
 
 def enter(store: JobStore, spec: OperationSpec | RouteSpec = SEGMENT, **plan) -> str:
-    return store.create(new_job_id(), spec, [], plan=Plan(**plan))[0]
+    return store.create(new_job_id(), spec, [], plan=Plan(**plan))[0].id
 
 
 def switch(store: JobStore, **how) -> Switch:

@@ -15,7 +15,7 @@ ARTIFACT = Artifact("segmentation.dcm", 3, "00", "jobs/x/out/1/00000")
 
 
 def queued(store: JobStore, **kwargs) -> str:
-    return store.create(new_job_id(), SPEC, ["jobs/x/in/00000"], **kwargs)[0]
+    return store.create(new_job_id(), SPEC, ["jobs/x/in/00000"], **kwargs)[0].id
 
 
 def claimed(store: JobStore) -> Claim:
@@ -124,13 +124,14 @@ def test_the_same_key_and_request_is_the_same_job(store):
     first, created = store.create(new_job_id(), SPEC, [], idempotency=idempotency)
     again, created_again = store.create(new_job_id(), SPEC, [], idempotency=idempotency)
     assert (again, created, created_again) == (first, True, False)
+    assert first == store.get(first.id)
 
 
 def test_concurrent_requests_of_one_key_make_one_job(store):
     idempotency = Idempotency("key", "fingerprint")
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda _: store.create(new_job_id(), SPEC, [], idempotency=idempotency), range(16)))
-    assert len({job_id for job_id, _ in made}) == 1
+    assert len({record.id for record, _ in made}) == 1
     assert sum(created for _, created in made) == 1
 
 
@@ -203,7 +204,7 @@ def test_counts_of_an_older_version_are_carried_on(store):
 
 
 def at_the_couriers(store: JobStore, stage="fetch", **kwargs) -> str:
-    return store.create(new_job_id(), SPEC, ["jobs/x/in/00000"], plan=Plan(stage, "pacs"), **kwargs)[0]
+    return store.create(new_job_id(), SPEC, ["jobs/x/in/00000"], plan=Plan(stage, "pacs"), **kwargs)[0].id
 
 
 def test_a_stage_is_committed_with_what_it_made_and_counts_its_own_attempts(store):
