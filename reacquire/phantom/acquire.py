@@ -14,7 +14,7 @@ from reacquire.phantom.maps import Grid
 from reacquire.phantom.protocols import Protocol
 from reacquire.phantom.render import Rendered
 from reacquire.phantom.scanner import Scanner
-from reacquire.phantom.signal import spgr
+from reacquire.physics.signal import spgr
 
 C64 = NDArray[np.complex64]
 # Gland, 1.5 T, 1.5 mm, 1.02 mm pixels, R = 2, after the reconstruction filter. The high-pass estimate on real slices

@@ -10,9 +10,9 @@ import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
-from reacquire.phantom import tissue
 from reacquire.phantom.fields import F32, double, gaussian_field, smoothstep
 from reacquire.phantom.shape import ORIGIN_MM, Body, Mound, mound_radius
+from reacquire.physics import tissue
 
 LABELS = NDArray[np.uint8]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from reacquire.phantom.signal import FAT_PPM, fat_phasors
+from reacquire.physics.signal import FAT_PPM, fat_phasors
 
 CENTRE_PPM = -3.4  # main methylene line
 EDGE = 0.12  # assumed softness of the spectral profile

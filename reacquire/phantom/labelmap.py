@@ -10,10 +10,11 @@ import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
-from reacquire.phantom import tissue, torso
+from reacquire.phantom import torso
 from reacquire.phantom.fields import F32
 from reacquire.phantom.shape import ORIGIN_MM, SHAPE, axes_mm, draw_body, torso_surface
 from reacquire.phantom.subject import Subject, assemble
+from reacquire.physics import tissue
 
 # The labels of the public MRI-derived breast models: skin, muscle interface, gland low/median/high, transition,
 # fat low/median/high, benign, malignant.

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from reacquire.phantom import tissue
 from reacquire.phantom.fatsat import suppressed_fat, surviving_water
 from reacquire.phantom.fields import F32, linear_matrix, resample, smoothstep
 from reacquire.phantom.protocols import Protocol
 from reacquire.phantom.scanner import Scanner
-from reacquire.phantom.signal import GAMMA_MHZ_T, spgr
 from reacquire.phantom.subject import FIELD_MM, Subject
+from reacquire.physics import tissue
+from reacquire.physics.signal import GAMMA_MHZ_T, spgr
 
 SMOOTH_MM = 4.0  # step at which the fields are evaluated before they are interpolated to pixels
 # The prescan map between its floor far from the coil and its front, where the conductors are; in units of its value

@@ -15,7 +15,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 from reacquire.phantom.pair import Simulated
 from reacquire.phantom.protocols import Protocol
-from reacquire.phantom.signal import GAMMA_MHZ_T
+from reacquire.physics.signal import GAMMA_MHZ_T
 
 _NAMESPACE = uuid.UUID("5d1c6a3e-9f0e-4b0a-8d57-0d6e0c5f7a11")
 

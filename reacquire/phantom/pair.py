@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reacquire.phantom import tissue
 from reacquire.phantom.acquire import acquire
 from reacquire.phantom.fields import F32
 from reacquire.phantom.maps import Grid
@@ -18,6 +17,7 @@ from reacquire.phantom.protocols import Protocol
 from reacquire.phantom.render import place_grid, render
 from reacquire.phantom.scanner import Scanner
 from reacquire.phantom.subject import Subject
+from reacquire.physics import tissue
 
 OTHER, BREAST_FAT, FIBROGLANDULAR = 0, 1, 2
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reacquire.phantom import tissue
 from reacquire.phantom.fields import F32, resample
 from reacquire.phantom.maps import Grid, gland_curve, grid_matrices, smooth_fields
 from reacquire.phantom.protocols import Protocol
 from reacquire.phantom.scanner import Scanner
-from reacquire.phantom.signal import GAMMA_MHZ_T, slope_in_t1, spgr
 from reacquire.phantom.subject import TEXTURE_SIZE, Subject
+from reacquire.physics import tissue
+from reacquire.physics.signal import GAMMA_MHZ_T, slope_in_t1, spgr
 
 T1_TEXTURE_CV = 0.03
 # Magnetisation transfer: a tissue's ratio under a dedicated pulse (ISMRM10-4745), and the share fat pulses cause.

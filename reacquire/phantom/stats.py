@@ -8,9 +8,9 @@ import numpy as np
 import scipy.ndimage
 from numpy.typing import NDArray
 
-from reacquire.phantom import tissue
 from reacquire.phantom.pair import Simulated
 from reacquire.phantom.subject import Subject
+from reacquire.physics import tissue
 
 
 def anatomy_statistics(subject: Subject) -> dict[str, float]:

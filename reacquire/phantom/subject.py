@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reacquire.phantom import breast, tissue, torso
+from reacquire.phantom import breast, torso
 from reacquire.phantom.fields import F32, gaussian_field
 from reacquire.phantom.shape import ORIGIN_MM, SHAPE, Body, axes_mm, body_distance, draw_body
+from reacquire.physics import tissue
 
 FIELD_MM = 8.0  # step of the smooth fields
 TEXTURE_SIZE = 64  # period of the tissue texture, mm

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from reacquire.phantom import tissue
 from reacquire.phantom.fields import F32, gaussian_field, smoothstep
 from reacquire.phantom.shape import SHAPE, TORSO_COARSE_ROW, Body, axes_mm
+from reacquire.physics import tissue
 
 LABELS = NDArray[np.uint8]
 FIRST_ROW = (

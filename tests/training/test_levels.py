@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reacquire.imaging import Preprocessing
-from reacquire.phantom import tissue
+from reacquire.physics import tissue
 from training.evaluation.document import Figures
 from training.evaluation.levels import Edits, equation_change, levels, physics
 from training.evaluation.rescans import LIMITS, SINGLE, Rescan, make_rescans

@@ -11,8 +11,8 @@ from scipy.ndimage import binary_erosion
 from torch import Tensor
 
 from reacquire.metrics import gap_closed
-from reacquire.phantom import tissue
-from reacquire.phantom.signal import spgr
+from reacquire.physics import tissue
+from reacquire.physics.signal import spgr
 from training.evaluation.bench import Bench, per_woman
 from training.evaluation.document import Cell, Figure, Figures, Section, Table
 from training.evaluation.rescans import SINGLE, Rescan

@@ -57,7 +57,7 @@ class Rescan:
     source : noisy source
     level0, level1, level2 : truth: contrast alone; with the target's reconstruction; with its noise
     level0_noisy, again : a noisy scan at level 0; a second noisy scan of the target (the first one where ``single``)
-    tissues : as numbered in ``reacquire.phantom.tissue``
+    tissues : as numbered in ``reacquire.physics.tissue``
     breast : bool
     clean_source : the source without noise
     scale : native values that are 0 and 1 in ``source``, and in ``level0``

@@ -23,7 +23,7 @@ from reacquire.phantom.cohort import draw_scans
 from reacquire.phantom.labelmap import label_map_subject
 from reacquire.phantom.pair import Pair, make_pair, tissue_map
 from reacquire.phantom.render import place_grid
-from reacquire.phantom.tissue import MUSCLE
+from reacquire.physics.tissue import MUSCLE
 from training.cache import Row, SliceCache
 from training.evaluation.bench import draw_pairs
 

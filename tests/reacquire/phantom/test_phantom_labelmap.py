@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reacquire.phantom import Subject, label_map_subject, sample_protocol, sample_scanner, simulate_slice, tissue
+from reacquire.phantom import Subject, label_map_subject, sample_protocol, sample_scanner, simulate_slice
+from reacquire.physics import tissue
 
 
 def two_mounds() -> tuple[np.ndarray, np.ndarray]:

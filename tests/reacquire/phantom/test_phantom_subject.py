@@ -4,7 +4,8 @@ import inspect
 import numpy as np
 import pytest
 
-from reacquire.phantom import Subject, make_subject, tissue
+from reacquire.phantom import Subject, make_subject
+from reacquire.physics import tissue
 
 
 def test_a_woman_is_reproduced_bit_for_bit_by_her_seed(woman: Subject) -> None:

@@ -13,9 +13,9 @@ FAT_AMPLITUDE = FAT_AMPLITUDE / FAT_AMPLITUDE.sum()
 def spgr(
     t1_ms: ArrayLike,
     *,
-    tr_ms: float,
+    tr_ms: ArrayLike,
     flip_deg: ArrayLike,
-    te_ms: float = 0.0,
+    te_ms: ArrayLike = 0.0,
     t2s_ms: ArrayLike = np.inf,
     pd: ArrayLike = 1.0,
 ) -> NDArray[np.float64]:
@@ -29,8 +29,8 @@ def spgr(
         Signal in units of the fully relaxed magnetisation of water.
     """
     angle = np.deg2rad(np.asarray(flip_deg, float))
-    e1 = np.exp(-tr_ms / np.asarray(t1_ms, float))
-    decay = np.exp(-te_ms / np.asarray(t2s_ms, float))
+    e1 = np.exp(-np.asarray(tr_ms, float) / np.asarray(t1_ms, float))
+    decay = np.exp(-np.asarray(te_ms, float) / np.asarray(t2s_ms, float))
     return np.asarray(pd) * np.sin(angle) * (1 - e1) / (1 - e1 * np.cos(angle)) * decay
 
 
@@ -44,9 +44,9 @@ def ppm_to_hz(ppm: ArrayLike, field_t: float) -> NDArray[np.float64]:
     return np.asarray(ppm, float) * GAMMA_MHZ_T * field_t
 
 
-def fat_phasors(te_ms: float, field_t: float) -> NDArray[np.complex128]:
-    """Amplitude and phase of each fat line (6,) at an echo time; water has phase zero."""
-    return FAT_AMPLITUDE * np.exp(2j * np.pi * ppm_to_hz(FAT_PPM, field_t) * te_ms * 1e-3)
+def fat_phasors(te_ms: ArrayLike, field_t: float) -> NDArray[np.complex128]:
+    """Amplitude and phase of each fat line (6,), or (..., 6) for echo times (..., 1); water has phase zero."""
+    return FAT_AMPLITUDE * np.exp(2j * np.pi * ppm_to_hz(FAT_PPM, field_t) * np.asarray(te_ms, float) * 1e-3)
 
 
 def slope_in_t1(t1_ms: float, *, tr_ms: float, flip_deg: float) -> float:

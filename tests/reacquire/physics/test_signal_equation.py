@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from reacquire.phantom import tissue
 from reacquire.phantom.fatsat import FatPreparation, spectral_profile, suppressed_fat
-from reacquire.phantom.signal import FAT_AMPLITUDE, ernst_angle_deg, fat_phasors, slope_in_t1, spgr
+from reacquire.physics import tissue
+from reacquire.physics.signal import FAT_AMPLITUDE, ernst_angle_deg, fat_phasors, slope_in_t1, spgr
 
 
 def test_spgr_equals_the_closed_form() -> None:
