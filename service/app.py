@@ -8,9 +8,10 @@ from fastapi_offline import FastAPIOffline
 
 from reacquire import __version__
 from service import errors
+from service.admission import BodyLimit, Knock
 from service.context import build_context
 from service.doorkeeper import identify
-from service.middleware import BodyLimit, Envelope
+from service.middleware import Envelope
 from service.openapi import DESCRIPTION
 from service.patience import SlowBody
 from service.routes import catalogue, health, jobs, operations, pacs
@@ -39,7 +40,9 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.state.context = build_context(settings)
     errors.install(app)
     app.add_middleware(SlowBody, grace_s=settings.body_grace_s, rate=settings.body_rate)
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, largest=settings.max_body_bytes, together=settings.bodies_bytes)
+    if settings.access != "off":
+        app.add_middleware(Knock)
     app.add_middleware(Envelope)  # added last: outermost
     app.include_router(pacs.router, prefix="/v1")  # before the forms: it takes application/json and nothing else
     app.include_router(pacs.router, include_in_schema=False)

@@ -84,10 +84,20 @@ async def identify(request: Request) -> Principal:
     context: Context = request.app.state.context
     if context.doorkeeper.check is None:
         return ANYONE
-    return await run_in_threadpool(_admitted, context, request)
+    known: Principal | None = getattr(request.state, "caller", None)  # met at the door, before the body was read
+    return known if known is not None else await run_in_threadpool(admitted, context, request)
 
 
-def _admitted(context: "Context", request: Request) -> Principal:
+def admitted(context: "Context", request: Request) -> Principal:
+    """The caller whose key or token a request shows; a refusal is put on record.
+
+    Raises
+    ------
+    AccessError
+        ``unauthorized``.
+    OverloadedError
+        ``not-ready`` when it can't be put on record, or the issuer can't be asked.
+    """
     with refusals_on_record(context.trail, "unknown"):
         return context.doorkeeper.admit(request.headers.get("authorization"), request.headers.get("x-api-key"))
 

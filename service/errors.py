@@ -101,6 +101,7 @@ HTTP_CODES: Mapping[int, str] = {
     408: "request-timeout",
     413: "too-large",
     415: "unsupported-media-type",
+    503: "overloaded",
 }
 
 HTTP_DETAILS: Mapping[str, str] = {
@@ -110,6 +111,7 @@ HTTP_DETAILS: Mapping[str, str] = {
     "request-timeout": "the request body arrived too slowly; try again over a faster connection",
     "too-large": "the request body is larger than this service accepts",
     "unsupported-media-type": "send multipart/form-data with the DICOM file in the field dicom",
+    "overloaded": "too many uploads are under way; try again later",
 }
 
 PROBLEM = "application/problem+json"

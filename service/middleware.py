@@ -1,4 +1,4 @@
-"""What every request passes, as plain ASGI: request id, size limit, safe headers, metrics, log line, last-resort 500.
+"""What every request passes, as plain ASGI: request id, safe headers, metrics, log line, last-resort 500.
 
 Nothing here looks into a body, and no log line holds a path with user text or a query string.
 """
@@ -11,13 +11,12 @@ from typing import Any
 import structlog
 from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reacquire.jobs.logs import describe
 from reacquire.jobs.record import Failure
 from reacquire.jobs.tracing import Span
-from service.errors import HTTP_DETAILS, problem_response
+from service.errors import problem_response
 
 log = structlog.get_logger("service")
 
@@ -95,32 +94,3 @@ class Envelope:
         quiet = route in ("/livez", "/readyz", "/healthz", "/metrics")
         log.log(10 if quiet else 20, "request", method=method, route=route, status=status, code=code,
                 seconds=round(seconds, 4))  # fmt: skip
-
-
-class BodyLimit:
-    """Ends a request whose body is larger than ``limit`` bytes with 413, whether or not it said so beforehand."""
-
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self._app = app
-        self._limit = limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        declared = Headers(scope=scope).get("content-length", "0")
-        if declared.isdigit() and int(declared) > self._limit:
-            failure = Failure("too-large", HTTP_DETAILS["too-large"])
-            await problem_response(Request(scope), failure)(scope, receive, send)
-            return
-        received = 0
-
-        async def receive_counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._limit:
-                raise HTTPException(413)
-            return message
-
-        await self._app(scope, receive_counted, send)

@@ -7,7 +7,8 @@ Beside the API because its image has what this needs and its pod has Redis and t
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,12 +17,17 @@ from pydantic import ValidationError
 
 from reacquire.bundles.pull import pull_bundle
 from reacquire.bundles.store import BundleStore
-from reacquire.errors import BundleError
+from reacquire.errors import BundleError, OverloadedError
 from reacquire.jobs.activation import Activations
+from reacquire.jobs.ends import open_trail
 from reacquire.jobs.presence import Presence
+from reacquire.jobs.record import BundleRef
 from reacquire.jobs.store import JobStore, connect
 from reacquire.jobs.switch import Switch
+from service.doorkeeper import witness
 from service.settings import ServiceSettings
+
+OPERATOR = "operator"  # whoever can run commands in the pod
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,13 +55,38 @@ def activate(told: argparse.Namespace, settings: ServiceSettings) -> str:
     switch = Switch(activations, Presence(store), patience_s=told.patience, cold=told.cold)
     if told.command == "activate":
         wanted = inventory.find(told.bundle).ref
-        switch.activate(wanted)
+        with on_record(settings, wanted):
+            switch.activate(wanted)
         return f"{wanted.label} is active"
     previous = activations.read().previous
     if previous is not None and inventory.with_hash(previous.sha256) is None:
         text = f"{previous.label} is no longer in {settings.bundles_root}; there are: {inventory.labels}"
         raise BundleError(text, code="model-not-found")
-    return f"{switch.rollback().label} is active again"
+    with on_record(settings, previous):
+        return f"{switch.rollback().label} is active again"
+
+
+@contextmanager
+def on_record(settings: ServiceSettings, wanted: BundleRef | None) -> Iterator[None]:
+    """Put a switch of weights on record before the block does it, and again when that was refused.
+
+    Raises
+    ------
+    OverloadedError
+        ``not-ready`` when it can't be put on record; nothing is switched then.
+    """
+    trail = open_trail(settings, "models")
+    model = wanted.sha256 if wanted else None
+    try:
+        witness(trail, "activate", OPERATOR, model=model)
+        try:
+            yield
+        except BundleError as error:
+            witness(trail, "activate", OPERATOR, model=model, outcome=error.code)
+            raise
+    finally:
+        if trail is not None:
+            trail.close()
 
 
 def active(settings: ServiceSettings) -> str:
@@ -87,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             text = activate(told, settings)
     except ValidationError as error:
         return _refused("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()), 2)
-    except BundleError as error:
+    except (BundleError, OverloadedError) as error:
         return _refused(f"{error.detail} [{error.code}]", 1)
     except redis.RedisError:
         return _refused("Redis cannot be reached (REACQUIRE_REDIS_URL); nothing was changed [not-ready]", 1)

@@ -10,10 +10,12 @@ from typing import IO
 
 from starlette.responses import Response, StreamingResponse
 
+from reacquire.access import Principal
 from reacquire.errors import JobError
 from reacquire.jobs.record import Artifact, JobRecord
 from reacquire.jobs.states import WITH_RESULT
 from service.context import Context
+from service.doorkeeper import witness
 from service.errors import JobProblem
 from service.schemas import media_type
 
@@ -155,9 +157,9 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
             yield chunk
 
 
-def result_response(context: Context, record: JobRecord, accept: str) -> Response:
-    """The result of a finished job in the best form that ``accept`` allows."""
+def handed_out(context: Context, caller: Principal, record: JobRecord, accept: str) -> Response:
+    """The result of a finished job in the best form that ``accept`` allows; on record before it leaves."""
     offer = negotiate(accept, offers(finished(record)))
-    if offer.artifact is None:
-        return zip_response(context, record)
-    return artifact_response(context, offer.artifact)
+    found = zip_response(context, record) if offer.artifact is None else artifact_response(context, offer.artifact)
+    witness(context.trail, "read", caller.id, job=record.id, operation=record.operation)
+    return found

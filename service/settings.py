@@ -36,6 +36,9 @@ class ServiceSettings(BaseSettings, JobsConfig):
     oidc_concurrent: int | None = Field(None, ge=1, description="unfinished jobs at one time, per person")
     bundles_root: Path = Field(Path(__file__).resolve().parents[1] / "bundles", description="what /v1/models lists")
     max_body_bytes: int = Field(128 * MIB, ge=1024, description="largest request body")
+    bodies_bytes: int = Field(
+        256 * MIB, ge=1024, description="bytes of all bodies together that are being read; beyond them 503"
+    )
     max_connections: int = Field(1000, ge=1, description="open connections beyond which new ones get 503")
     body_grace_s: float = Field(30.0, gt=0, description="a body may be as slow as it likes for so long")
     body_rate: int = Field(16 * 1024, ge=1, description="bytes/s that it must have brought from then on, else 408")

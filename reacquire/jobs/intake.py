@@ -157,11 +157,8 @@ class Intake:
         try:
             inputs = self.blobs.put_inputs(job_id, files)
             record, created = self.store.create(job_id, spec, inputs, plan=plan, idempotency=idempotency)
-        except redis.RedisError:
+        except BaseException:  # whatever it was, the job may have been entered
             self.take_back(job_id)
-            raise
-        except BaseException:
-            self.blobs.drop_job(job_id)
             raise
         if not created:
             self.blobs.drop_job(job_id)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Action = Literal["start", "submit", "end", "read", "cancel", "delete", "refuse", "store", "prune"]
+Action = Literal["start", "submit", "end", "read", "cancel", "delete", "refuse", "store", "activate", "prune"]
 
 
 class Event(BaseModel):
@@ -16,11 +16,12 @@ class Event(BaseModel):
     ----------
     action : str
         ``submit`` entered a job, ``end`` its outcome, ``read`` a result left us, ``store`` results went to a PACS,
-        ``refuse`` somebody was not let in, ``prune`` retention removed a file.
+        ``activate`` an operator switched the weights, ``refuse`` somebody was not let in, ``prune`` retention removed a
+        file.
     who : str
         ``Principal.id`` of the caller, or the name of the process.
     model : str or None
-        sha256 of the bundle's manifest, for what the models made.
+        sha256 of the bundle's manifest, for what the models made and for the weights that are switched to.
     outcome : str or None
         Final state, or why somebody was refused.
     code : str or None

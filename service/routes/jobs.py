@@ -12,7 +12,7 @@ from reacquire.trail import Event
 from service.context import ContextDep
 from service.doorkeeper import Caller, witness
 from service.openapi import JOB_RESPONSES, RESULT_RESPONSES
-from service.results import artifact_response, result_response, within_reach
+from service.results import artifact_response, handed_out, within_reach
 from service.schemas import Job, job_answer
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"], responses=JOB_RESPONSES)
@@ -37,8 +37,7 @@ def status(record: Existing) -> Job:
 @router.get("/result", responses=RESULT_RESPONSES, summary="What a job made, in the form that Accept asks for")
 def result(request: Request, context: ContextDep, caller: Caller, record: Existing) -> Response:
     accept = request.headers.get("accept", "*/*")
-    response = result_response(context, record, accept)
-    witness(context.trail, "read", caller.id, job=record.id, operation=record.operation)
+    response = handed_out(context, caller, record, accept)
     if request.headers.get("if-none-match") == response.headers.get("etag", ""):
         return Response(status_code=304, headers={"ETag": response.headers["etag"]})
     return response

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 
 from reacquire.access import Principal
 from reacquire.jobs.intake import Intake, Submission
-from reacquire.jobs.record import BundleRef, JobRecord
+from reacquire.jobs.record import BundleRef
 from reacquire.jobs.spec import OperationSpec, SamplerName
 from reacquire.jobs.states import TERMINAL
 from service.context import Context, ContextDep
@@ -27,7 +27,7 @@ from service.request import (
     parse_json,
     read_files,
 )
-from service.results import result_response
+from service.results import handed_out
 from service.schemas import job_answer
 from service.submit import submit
 
@@ -137,10 +137,15 @@ async def accept(
         enter = partial(Intake.files, spec=spec, files=files, key=key)
         submission = await run_in_threadpool(submit, context, caller, spec.operation, bundle, enter)
         files.clear()
-    return await answer(request, context, submission, wait_s=wait_s)
+        for part in parts:
+            await part.close()  # of a large upload a copy lies on disk
+        request.state.let_go()
+    return await answer(request, context, caller, submission, wait_s=wait_s)
 
 
-async def answer(request: Request, context: Context, submission: Submission, *, wait_s: float) -> Response:
+async def answer(
+    request: Request, context: Context, caller: Principal, submission: Submission, *, wait_s: float
+) -> Response:
     """The job's result (200) when it ends within ``wait_s``, else the job itself (202)."""
     record = await context.watcher.until_done(submission.job_id, wait_s) if wait_s > 0 else submission.record
     location = {"Location": f"/v1/jobs/{record.id}"}
@@ -149,11 +154,8 @@ async def answer(request: Request, context: Context, submission: Submission, *, 
     if wait_s > 0:
         location["Preference-Applied"] = f"wait={wait_s:g}"
     if wait_s > 0 and record.state in TERMINAL:
-        return await _result(request, context, record, location)
+        accept = request.headers.get("accept", "*/*")
+        response = await run_in_threadpool(handed_out, context, caller, record, accept)
+        response.headers.update(location | {"Content-Location": f"{location['Location']}/result"})
+        return response
     return JSONResponse(job_answer(record).model_dump(mode="json"), 202, headers=location)
-
-
-async def _result(request: Request, context: Context, record: JobRecord, headers: dict[str, str]) -> Response:
-    response = await run_in_threadpool(result_response, context, record, request.headers.get("accept", "*/*"))
-    response.headers.update(headers | {"Content-Location": f"/v1/jobs/{record.id}/result"})
-    return response

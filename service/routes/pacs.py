@@ -4,9 +4,8 @@ No handler here speaks to a PACS; all of them enter a job and answer.
 """
 
 import secrets
-from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.routing import APIRoute
@@ -17,7 +16,8 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from reacquire.access.address import is_loopback
-from reacquire.errors import AccessError, ContainerError, InputError, PacsError
+from reacquire.access.placeholder import check_secret
+from reacquire.errors import AccessError, InputError, PacsError
 from reacquire.jobs.intake import Intake
 from reacquire.jobs.spec import Operation, OperationSpec, Options, TargetValue
 from reacquire.pacs.reference import SeriesReference
@@ -30,8 +30,6 @@ from service.schemas import job_answer
 from service.settings import ServiceSettings
 from service.submit import counted, intake, submit
 
-JSON_BYTES = 2**20
-
 
 class JsonRoute(APIRoute):
     """A route for ``application/json`` only, so that it can share its path with one for forms."""
@@ -39,16 +37,6 @@ class JsonRoute(APIRoute):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         kind = dict(scope.get("headers", ())).get(b"content-type", b"").split(b";")[0].strip().lower()
         return super().matches(scope) if kind == b"application/json" else (Match.NONE, {})
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def bounded(request: Request) -> Response:
-            if len(await request.body()) > JSON_BYTES:
-                raise ContainerError("a JSON body may have at most 1 MiB", code="too-large")
-            return await handler(request)
-
-        return bounded
 
 
 class Body(BaseModel):
@@ -124,7 +112,7 @@ def _register(operation: Operation) -> None:
         deliver_to = reference.site if body.return_ else None
         enter = partial(Intake.reference, spec=spec, reference=reference, key=key, deliver_to=deliver_to)
         submission = await run_in_threadpool(submit, context, caller, operation, bundle, enter)
-        return await answer(request, context, submission, wait_s=wait or 0.0)
+        return await answer(request, context, caller, submission, wait_s=wait or 0.0)
 
 
 for _operation in ("counterfactual", "segment", "predict-iap"):
@@ -156,17 +144,16 @@ def check_bearer(settings: ServiceSettings, authorization: str | None) -> None:
 
 
 def hook_token(settings: ServiceSettings) -> str | None:
-    """The token of the settings; an empty or unreadable file is an outage, not an open door."""
+    """The token of the settings; a file that is empty, unreadable or a placeholder is an outage, not an open door."""
     if settings.hook_token is not None:
         return settings.hook_token.get_secret_value()
     if settings.hook_token_file is None:
         return None
     try:
         found = settings.hook_token_file.read_text(encoding="utf-8").strip()
-    except OSError:
-        found = ""
-    if not found:
-        raise AccessError("the token of the hooks cannot be read by the service")
+        check_secret("the token of the hooks", found)
+    except (OSError, ValueError) as error:
+        raise AccessError("the token of the hooks cannot be read by the service, or is a placeholder") from error
     return found
 
 

@@ -271,6 +271,7 @@ def test_keda_counts_waiting_and_running_jobs_of_this_release() -> None:
     where = f'{{namespace="imaging",service="{scraped}"}}'
     assert metadata["query"] == f"sum(max(reacquire_queue_depth{where}) + max(reacquire_jobs_in_progress{where}))"
     assert metadata["threshold"] == "16"
+    assert metadata["ignoreNullValues"] == "false"  # no figures are no empty queue: else an outage ends the workers
     assert trigger["authenticationRef"] == {"name": "prometheus-login"}
     assert (spec["minReplicaCount"], spec["maxReplicaCount"], spec["fallback"]["replicas"]) == (0, 8, 1)
     down = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]

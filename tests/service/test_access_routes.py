@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -122,6 +123,16 @@ def test_the_minute_is_bounded(post):
     assert [post("slow", Prefer="respond-async").status_code for _ in range(3)] == [202, 202, 429]
 
 
+def test_a_stranger_is_turned_away_before_his_body_is_there(client, settings):
+    head = "POST /v1/segment HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=10) as wire:
+        wire.sendall(f"{head}Content-Length: 1000000\r\n\r\n".encode())
+        answer = wire.recv(65536).decode()
+    assert answer.startswith("HTTP/1.1 401")
+    last = on_record(settings)[-1]
+    assert (last["action"], last["who"], last["outcome"]) == ("refuse", "unknown", "unauthorized")
+
+
 def on_record(settings):
     (path,) = settings.trail_dir.iterdir()
     return [json.loads(line) for line in path.read_text().splitlines()]
@@ -135,7 +146,8 @@ def test_what_happened_is_on_record_and_names_nobody(client, keys, post, setting
     (path,) = settings.trail_dir.iterdir()
     events = on_record(settings)
     assert [(e["action"], e["who"][:4]) for e in events] == [
-        ("start", "serv"), ("submit", "key-"), ("read", "key-"), ("refuse", "unkn"), ("delete", "key-"),
+        ("start", "serv"), ("submit", "key-"), ("read", "key-"), ("read", "key-"), ("refuse", "unkn"),
+        ("delete", "key-"),
     ]  # fmt: skip
     assert {e["job"] for e in events if "job" in e} == {job.rsplit("/", 1)[1]}
     assert "SECRET" not in path.read_text()

@@ -220,15 +220,18 @@ def test_a_bad_announcement_is_refused(client, body):
     assert client.post("/v1/hooks/series", json=body).status_code == 422
 
 
+TOKEN = "0b2f6c1e9d7a4835"
+
+
 class TestToken:
     @pytest.fixture
     def settings(self, config, pacs_file, tmp_path) -> ServiceSettings:
-        (tmp_path / "token").write_text("s3cret\n")
+        (tmp_path / "token").write_text(f"{TOKEN}\n")
         told = {"pacs_config": pacs_file, "hook_token_file": tmp_path / "token", "trail_dir": tmp_path / "trail"}
         return ServiceSettings(**config.model_dump() | told, bundles_root=tmp_path)
 
     @pytest.mark.parametrize(
-        "header", [None, "", "s3cret", "Basic s3cret", "Bearer", "Bearer wrong", "Bearer s3cretx", "Bearer é"]
+        "header", [None, "", TOKEN, f"Basic {TOKEN}", "Bearer", "Bearer wrong", f"Bearer {TOKEN}x", "Bearer é"]
     )
     def test_who_does_not_bear_it_is_turned_away_and_on_record(self, client, store, settings, header):
         headers = {} if header is None else {"Authorization": header.encode()}
@@ -241,13 +244,19 @@ class TestToken:
         assert (last["action"], last["who"], last["outcome"]) == ("refuse", "unknown", "unauthorized")
 
     def test_who_bears_it_may_pass(self, client):
-        answer = client.post("/v1/hooks/orthanc", json=SOURCE, headers={"Authorization": "Bearer s3cret"})
+        answer = client.post("/v1/hooks/orthanc", json=SOURCE, headers={"Authorization": f"Bearer {TOKEN}"})
         assert answer.status_code == 202
 
     def test_a_token_file_that_is_gone_opens_no_door(self, client, settings):
         settings.hook_token_file.unlink()
         answer = client.post("/v1/hooks/orthanc", json=SOURCE, headers={"Authorization": "Bearer x"})
         assert answer.status_code == 401
+
+    @pytest.mark.parametrize("text", ["", "changeme", "short"])
+    def test_a_placeholder_in_the_file_opens_no_door(self, client, settings, text):
+        settings.hook_token_file.write_text(text)
+        answer = client.post("/v1/hooks/orthanc", json=SOURCE, headers={"Authorization": f"Bearer {text or 'x'}"})
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
 
 
 class TestBeyondLoopback:

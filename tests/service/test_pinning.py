@@ -1,5 +1,6 @@
 """A request names its bundle, or takes the active one; what is told of bundles, Redis or no Redis."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,9 +8,11 @@ import redis
 from hollow_bundle import hollow_bundle
 
 from reacquire.bundles import BundleStore
+from reacquire.errors import BundleError
 from reacquire.jobs.activation import Activations
 from reacquire.jobs.presence import Presence, WorkerInfo
 from reacquire.jobs.store import JobStore
+from reacquire.trail import Trail, verify_folder
 from service import models
 
 OLD, NEW = "hollow@0.0.1", "hollow@0.0.2"
@@ -120,6 +123,46 @@ def test_the_command_switches_and_goes_back(command, refs, activations):
     status, out, _ = command("active")
     assert status == 0
     assert '"0.0.2"' in out.split('"previous"')[1]
+
+
+def test_a_switch_is_on_record_with_its_weights_and_so_is_one_that_was_refused(
+    command, refs, activations, tmp_path, monkeypatch
+):
+    trail = tmp_path / "trail"
+    monkeypatch.setenv("REACQUIRE_TRAIL_DIR", str(trail))
+    activations.establish(refs[OLD])
+    assert command("activate", NEW, "--cold")[0] == 0
+    assert command("rollback", "--cold")[0] == 0
+    monkeypatch.setattr(models.Switch, "activate", refuse)
+    assert command("activate", NEW)[0] == 1
+    events = [
+        json.loads(line) for path in sorted(trail.iterdir(), key=written) for line in path.read_text().splitlines()
+    ]
+    told = [(e["who"], e["model"], e.get("outcome")) for e in events if e["action"] == "activate"]
+    assert told == [
+        ("operator", refs[NEW].sha256, None),
+        ("operator", refs[OLD].sha256, None),
+        ("operator", refs[NEW].sha256, None),
+        ("operator", refs[NEW].sha256, "activation-failed"),
+    ]
+    assert all(broken == [] for _, _, broken in verify_folder(trail))
+
+
+def refuse(*_):
+    raise BundleError("no worker", code="activation-failed")
+
+
+def written(path):
+    return path.stat().st_mtime_ns
+
+
+def test_nothing_is_switched_off_the_record(command, refs, activations, tmp_path, monkeypatch):
+    monkeypatch.setenv("REACQUIRE_TRAIL_DIR", str(tmp_path / "trail"))
+    monkeypatch.setattr(Trail, "record", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    activations.establish(refs[OLD])
+    status, _, err = command("activate", NEW, "--cold")
+    assert (status, activations.read().active) == (1, refs[OLD])
+    assert "the audit trail cannot be written [not-ready]" in err
 
 
 @pytest.mark.parametrize(
