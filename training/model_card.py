@@ -69,7 +69,9 @@ def monai_metadata(version: str, description: str, records: Mapping[str, RunReco
 
 def _answers(editor: RunRecord) -> Mapping[int, str]:
     if (editor.method or {}).get("method") == "direct":
-        return {0: "change of the image", 1: "standard deviation of its noise"}
+        tissues = CLASSES[: editor.network.get("tissues", 0)]
+        logits = {2 + number: f"logit of {tissue}" for number, tissue in enumerate(tissues)}
+        return {0: "change of the image", 1: "standard deviation of its noise", **logits}
     return {0: "noise of the image"}
 
 

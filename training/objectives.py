@@ -18,12 +18,16 @@ from reacquire.iap import Categorical, Encoding
 from reacquire.metrics import mean_inside
 from reacquire.networks import drop
 from training.batches import Batch
-from training.cache import Row
+from training.cache import UNKNOWN, Row
 
 CLASS_WEIGHT_CAP = 3.0  # of the default preset; the paper's has none
-BREAST_WEIGHT = 3.0  # a pixel of the breast counts as four of the rest: that is where counterfactuals are judged
 BREAST_FLOOR = 0.03  # added to a pair's gap before it divides the error: pairs that hardly differ must not rule
 OUTSIDE_WEIGHT = 2.0  # of the mean error over the whole slice
+# Beside the breast's own error, of which gland is a sixth, fat and gland count alike: their pixels and their means.
+TISSUE_WEIGHT, MEAN_WEIGHT = 0.25, 0.5
+LEAST_PIXELS = 8  # of a tissue: fewer have no mean to speak of
+LABEL_WEIGHT = 0.2  # of telling tissues apart, where the network does
+LABEL_WEIGHTS = (0.5, 1.0, 3.0)  # of background, fat and gland in it: about how rare they are
 UNKNOWN_SOURCE = 0.1  # of the batch is edited without any word on how the source was acquired
 NOISE_WEIGHT = 0.05  # of the likelihood of the noise level
 # Mean of |noise| over its standard deviation: of a Gaussian, and of a Rayleigh variable, which noise is in air.
@@ -60,8 +64,9 @@ class DirectEditing:
     """Absolute error of the edited slice against the noiseless target, and the likelihood of the target's noise.
 
     Inside the breast the error counts in units of the gap between source and target, as the measure that the editor is
-    judged by (``reacquire.metrics.gap_closed``). Parameters are dropped one by one on both sides, so that any subset
-    may be unknown.
+    judged by (``reacquire.metrics.gap_closed``); so do the error of each tissue and that of its mean grey level, which
+    is its contrast. A network that tells tissues apart is shown which they are. Parameters are dropped one by one on
+    both sides, so that any subset may be unknown.
     """
 
     dropout: float
@@ -70,15 +75,39 @@ class DirectEditing:
         known = drop(batch.source_condition, self.dropout, draws, "independent")
         known = drop(known, UNKNOWN_SOURCE, draws, "whole")
         target = drop(batch.condition, self.dropout, draws, "independent")
-        change, level = network(batch.source, known, target).chunk(2, dim=1)
-        error = (batch.source + change - batch.truth).abs()
-        breast = batch.labels[:, None] > 0
+        answer = network(batch.source, known, target)
+        difference = batch.source + answer[:, :1] - batch.truth
+        error = difference.abs()
+        labels = batch.labels[:, None]
+        breast = (labels == 1) | (labels == 2)
         gap = mean_inside((batch.source - batch.truth).abs(), breast) + BREAST_FLOOR
-        return (
+        loss = (
             (mean_inside(error, breast) / gap).mean()
+            + (tissue_errors(difference, batch.labels) / gap).mean()
             + OUTSIDE_WEIGHT * error.mean()
-            + NOISE_WEIGHT * noise_likelihood(batch.target, batch.truth, level)
+            + NOISE_WEIGHT * noise_likelihood(batch.target, batch.truth, answer[:, 1:2])
         )
+        return loss + LABEL_WEIGHT * label_loss(answer[:, 2:], batch.labels) if answer.shape[1] > 2 else loss
+
+
+def tissue_errors(difference: Tensor, labels: Tensor) -> Tensor:
+    """Weighted sum (B,) over fat and gland of the mean absolute ``difference`` (B, 1, S, S) and the absolute mean one.
+
+    A tissue of fewer than ``LEAST_PIXELS`` pixels is left out. ``labels`` are (B, S, S).
+    """
+    total = torch.zeros(len(labels), device=difference.device)
+    for tissue in (1, 2):
+        mask = labels[:, None] == tissue
+        pixels, mean = mean_inside(difference.abs(), mask), mean_inside(difference, mask).abs()
+        total = total + (TISSUE_WEIGHT * pixels + MEAN_WEIGHT * mean) * (mask.sum((1, 2, 3)) >= LEAST_PIXELS)
+    return total
+
+
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of (B, 3, S, S) logits where the tissue is known; 0 where it is known nowhere."""
+    if not (labels != UNKNOWN).any():
+        return logits.new_zeros(())
+    return cross_entropy(logits, labels, weight=logits.new_tensor(LABEL_WEIGHTS), ignore_index=UNKNOWN)
 
 
 def noise_likelihood(noisy: Tensor, truth: Tensor, level: Tensor) -> Tensor:

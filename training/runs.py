@@ -50,6 +50,7 @@ from training.validation import Objective, Validation, validation_rows
 
 PAPER_START = 49  # the first index that the authors' loop denoises at (docs/paper.md row 3)
 ITSELF = 0.1  # share of the editor's batch whose source is the target under its own parameters: nothing may change
+ADDED = ("tissue_", "signal.")  # parts that weights of before may lack: fresh ones change nothing
 VALIDATION_BATCH = 32  # slices at once; the mean does not depend on it
 
 
@@ -186,17 +187,21 @@ def run_training(
 
 
 def _load(init: Path, network: nn.Module, config: TrainConfig) -> None:
+    """Weights of the same network, or of one of before that lacks the parts ``ADDED``."""
+    wrong = TrainError(
+        f"{init} holds the tensors of another network; give weights.safetensors of a {config.model} of preset "
+        f"{config.preset}, or one of the same network, or leave out --init"
+    )
     try:
-        network.load_state_dict(load_file(init))
-    except RuntimeError as error:  # its text lists every tensor
-        raise TrainError(
-            f"{init} holds the tensors of another network; give weights.safetensors of a {config.model} of preset "
-            f"{config.preset}, or one of the same network, or leave out --init"
-        ) from error
+        absent, unknown = network.load_state_dict(load_file(init), strict=False)
+    except RuntimeError as error:  # of other shapes; PyTorch's text lists every tensor
+        raise wrong from error
     except (SafetensorError, OSError) as error:
         raise TrainError(
             f"{init} can't be read as weights ({error}); give another file, or leave out --init"
         ) from error
+    if unknown or not all(name.startswith(ADDED) for name in absent):
+        raise wrong
 
 
 def open_run(folder: Path, config: TrainConfig, *, resume: bool) -> None:

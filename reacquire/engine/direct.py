@@ -29,7 +29,7 @@ ROUNDED_OFF = 0.05  # of the wanted level: differences in noise below it add les
 
 @dataclass(frozen=True)
 class Direct:
-    """``network`` answers (B, 2, S, S): the change, and the standard deviation of the target's noise."""
+    """``network`` answers (B, 2 or more, S, S): the change, and the standard deviation of the target's noise."""
 
     network: nn.Module
     setup: DirectSetup
@@ -84,7 +84,7 @@ class Direct:
     def _answer(self, image: Tensor, source: Condition, target: Condition) -> tuple[Tensor, Tensor]:
         """Change and noise level, (B, 1, S, S) each."""
         answer = self.network(image.contiguous(memory_format=torch.channels_last), source, target).float()
-        return answer[:, :1], smoothed(answer[:, 1:])
+        return answer[:, :1], smoothed(answer[:, 1:2])
 
 
 def smoothed(level: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 Contrast is a product of what is there and how it is weighted. So every block is scaled and shifted by the acquisition
 parameters (FiLM, Perez et al. 2018), and the answer is a gain and an offset per pixel of the source (as in HDRNet,
-Gharbi et al. 2017): anatomy comes from the source, not from the network. Pixels are folded into channels (Shi et al.
-2016), which makes full resolution affordable on a CPU.
+Gharbi et al. 2017): anatomy comes from the source, not from the network. Part of both is decided per tissue: the
+network says how likely each tissue is at each pixel, and the parameters what becomes of the tissue. Pixels are folded
+into channels (Shi et al. 2016), which makes full resolution affordable on a CPU.
 """
 
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reacquire.iap import Encoding, load_vocabulary
 from reacquire.networks.condition import Condition
 from reacquire.networks.config import NetworkConfig
+from reacquire.networks.signal import T1_MS, T2S_MS, SignalEquation
 from reacquire.networks.tokens import ParameterTokens
 
 # Widths of the parameters of vocabulary duke-v1, in the order of the encoded vector (layout "default").
@@ -37,6 +40,11 @@ class DirectConfig(NetworkConfig):
     norm_groups : int
     fold : int
         The finest level has one cell for each ``fold`` x ``fold`` pixels.
+    tissues : int
+        Tissues that have a gain and an offset of their own; 0 (in bundles of before) for none.
+    t1_ms, t2s_ms : tuple of float
+        Relaxation times (ms), at 1.5 T and then at 3 T, of the tissues whose signal the network is told under the
+        parameters, which are then those of vocabulary duke-v1; empty (in bundles of before) for none.
     """
 
     parameter_widths: tuple[int, ...]
@@ -46,14 +54,26 @@ class DirectConfig(NetworkConfig):
     embedding_width: int = 192
     norm_groups: int = 8
     fold: int = 2
+    tissues: int = 0
+    t1_ms: tuple[float, ...] = ()
+    t2s_ms: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.blocks):
             raise ValueError("channels and blocks need one entry per level each")
+        if self.t1_ms and self.parameter_widths != DEFAULT_WIDTHS:
+            raise ValueError("relaxation times need the parameters of vocabulary duke-v1")
 
 
 EDITORS: dict[str, DirectConfig] = {
-    "default": DirectConfig(DEFAULT_WIDTHS, channels=(32, 64, 96, 128, 160), blocks=(1, 1, 2, 2, 2)),
+    "default": DirectConfig(
+        DEFAULT_WIDTHS,
+        channels=(32, 64, 96, 128, 160),
+        blocks=(1, 1, 2, 2, 2),
+        tissues=3,
+        t1_ms=T1_MS,
+        t2s_ms=T2S_MS,
+    ),
 }
 
 
@@ -107,6 +127,11 @@ class DirectEditor(nn.Module):
         self.target_tokens = ParameterTokens(config.parameter_widths, config.token_width)
         tokens = 2 * len(config.parameter_widths) * config.token_width
         self.embedding = nn.Sequential(nn.Linear(tokens, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        if config.t1_ms:
+            self.equation = SignalEquation(Encoding(load_vocabulary()), config.t1_ms, config.t2s_ms)
+            self.signal = nn.Sequential(
+                nn.Linear(self.equation.count, width), nn.SiLU(), zeroed(nn.Linear(width, width))
+            )
         self.stem = nn.Conv2d(config.fold**2 + 2, channels[0], 3, padding=1)
         levels = list(zip(channels, config.blocks, strict=True))
         self.encoder = nn.ModuleList(Stage(Block(c, config) for _ in range(n)) for c, n in levels)
@@ -121,6 +146,11 @@ class DirectEditor(nn.Module):
         self.norm = nn.GroupNorm(config.norm_groups, channels[0])
         self.film = zeroed(nn.Linear(width, 2 * channels[0]))
         self.head = zeroed(nn.Conv2d(channels[0], 2 * config.fold**2, 3, padding=1))
+        if config.tissues:
+            self.tissue_head = nn.Conv2d(channels[0], config.tissues * config.fold**2, 3, padding=1)
+            self.tissue_change = nn.Sequential(
+                nn.Linear(width, width), nn.SiLU(), zeroed(nn.Linear(width, 2 * config.tissues))
+            )
         self.noise_film = zeroed(nn.Linear(width, 2 * channels[0]))
         self.noise_inside = nn.Conv2d(channels[0], channels[0], 3, padding=1)
         self.noise_head = zeroed(nn.Conv2d(channels[0], config.fold**2, 3, padding=1))
@@ -136,18 +166,38 @@ class DirectEditor(nn.Module):
 
         Returns
         -------
-        (B, 2, H, W) float32: the change to add to ``image``, and the standard deviation of the noise that the target
-        acquisition would show, both on the scale of ``image``
+        (B, 2 + tissues, H, W) float32: the change to add to ``image``, and the standard deviation of the noise that the
+        target acquisition would show, both on the scale of ``image``; then a logit per tissue
         """
-        tokens = (self.source_tokens(source), self.target_tokens(target))
-        embedding = self.embedding(torch.cat([t.flatten(1) for t in tokens], dim=1))
-        features, embedding = self._features(image, embedding)
-        inside = F.silu(film(self.film, self.norm(features), embedding))  # type: ignore[arg-type]
-        gain, offset = F.pixel_shuffle(self.head(inside).float(), self.config.fold).chunk(2, dim=1)
+        features, embedding = self._features(image, self._embedding(source, target))
+        features = self.norm(features)
+        inside = F.silu(film(self.film, features, embedding))  # type: ignore[arg-type]
+        change = F.pixel_shuffle(self.head(inside).float(), self.config.fold)
+        logits = change[:, :0]
+        if self.config.tissues:
+            logits = F.pixel_shuffle(self.tissue_head(F.silu(features)).float(), self.config.fold)
+            change = change + self._change_of_tissues(logits, embedding)
+        gain, offset = change.chunk(2, dim=1)
         # The noise level rides on features that were learned for the image; it must not bend them.
         noise = film(self.noise_film, self.noise_inside(inside.detach()), embedding.detach())  # type: ignore[arg-type]
         level = F.pixel_shuffle(self.noise_head(F.silu(noise)).float(), self.config.fold)
-        return torch.cat([image * gain + offset, F.softplus(level + NOISE_START)], dim=1)
+        return torch.cat([image * gain + offset, F.softplus(level + NOISE_START), logits], dim=1)
+
+    def _embedding(self, source: Condition, target: Condition) -> Tensor:
+        """(B, embedding_width) of both parameter sets; the signal equation enters before the first activation."""
+        tokens = (self.source_tokens(source), self.target_tokens(target))
+        first, *rest = self.embedding
+        embedding = first(torch.cat([t.flatten(1) for t in tokens], dim=1))
+        if self.config.t1_ms:
+            embedding = embedding + self.signal(self.equation(source, target).to(embedding.dtype))
+        for layer in rest:
+            embedding = layer(embedding)
+        return embedding
+
+    def _change_of_tissues(self, logits: Tensor, embedding: Tensor) -> Tensor:
+        """Gain and offset (B, 2, H, W): each tissue's own, weighted by how likely it is (B, tissues, H, W)."""
+        own = self.tissue_change(embedding).float().unflatten(1, (2, self.config.tissues))
+        return torch.einsum("bkt,bthw->bkhw", own, logits.softmax(1))
 
     def _features(self, image: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
         """Features on the finest grid, and the embedding enriched by what the coarsest level saw."""

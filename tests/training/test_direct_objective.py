@@ -6,7 +6,15 @@ from torch import Tensor, nn
 
 from reacquire.networks import Condition
 from training.batches import Batch
-from training.objectives import DirectEditing, noise_likelihood
+from training.cache import UNKNOWN
+from training.objectives import (
+    MEAN_WEIGHT,
+    TISSUE_WEIGHT,
+    DirectEditing,
+    label_loss,
+    noise_likelihood,
+    tissue_errors,
+)
 from training.validation import draws
 
 
@@ -70,6 +78,30 @@ def test_the_noise_level_is_found_in_tissue_and_in_air(signal: float) -> None:
     levels = torch.linspace(0.01, 0.06, 51)
     costs = [noise_likelihood(noisy, truth, torch.full_like(truth, level)).item() for level in levels.tolist()]
     assert levels[torch.tensor(costs).argmin()].item() == pytest.approx(sd, rel=0.07)
+
+
+def test_a_tissue_counts_the_same_however_small_it_is() -> None:
+    labels = torch.ones(1, 8, 8, dtype=torch.long)
+    labels[:, :2, :5] = 2  # ten pixels of gland
+    one, both = TISSUE_WEIGHT + MEAN_WEIGHT, torch.full((1, 1, 8, 8), 0.1)
+    gland = both * (labels == 2)
+    assert tissue_errors(both, labels).item() == pytest.approx(0.2 * one)
+    assert tissue_errors(gland, labels).item() == pytest.approx(0.1 * one)
+    balanced = gland * torch.tensor([1.0, -1.0]).repeat(4)  # an error that the tissue's mean does not show
+    balanced[..., 4] = 0
+    assert tissue_errors(balanced, labels).item() == pytest.approx(0.08 * TISSUE_WEIGHT)
+    labels[:, 0, :3] = 1
+    assert tissue_errors(both * (labels == 2), labels).item() == 0  # seven pixels are no tissue
+
+
+def test_telling_tissues_apart_is_learned_where_they_are_known() -> None:
+    labels = torch.tensor([[[0, 1, 2, UNKNOWN]]])
+    right = 9 * torch.nn.functional.one_hot(labels.clamp(max=2), 3).movedim(-1, 1).float()
+    wrong = right.roll(1, dims=1)
+    assert label_loss(right, labels) < 0.01 < label_loss(wrong, labels)
+    right[..., -1] = 100 * torch.randn(1, 3, 1)
+    assert label_loss(right, labels) < 0.01  # what nobody knows is not asked
+    assert label_loss(right, torch.full_like(labels, UNKNOWN)).item() == 0
 
 
 def test_an_empty_breast_gives_a_finite_loss() -> None:

@@ -22,12 +22,14 @@ FAMILIES = ("bound", "paper", "negative", "few steps", "inversion", "edit-friend
 
 def table(rows: Sequence[Row]) -> str:
     """A Markdown table, one line per candidate, intervals in brackets."""
-    heads = ["method", *(head for head, _, _ in COLUMNS), "evaluations", "CPU s"]
+    heads = ["method", *(head for head, _, _ in COLUMNS), "evaluations", "CPU s", "seeds"]
     lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in rows:
         cells = [_cell(row["figures"].get(name), digits) for _, name, digits in COLUMNS]
         cost = f"{row['cpu_seconds_per_slice']:.3f}" if row["evaluations"] else "-"
-        lines.append(f"| {row['name']} | {' | '.join(cells)} | {row['evaluations'] or '-'} | {cost} |")
+        lines.append(
+            f"| {row['name']} | {' | '.join(cells)} | {row['evaluations'] or '-'} | {cost} | {row['seeds'] or '-'} |"
+        )
     return "\n".join(lines)
 
 
@@ -56,13 +58,13 @@ def gap(row: Row) -> float:
 
 
 def figure(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Gap closed against evaluations and against what the segmenter loses, families by colour."""
+    """Gap closed against evaluations, what the segmenter loses, and what the predictor sees; families by colour."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    picture, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True)
+    picture, (left, middle, right) = pyplot.subplots(1, 3, figsize=(15, 4.5), sharey=True)
     for number, family in enumerate(FAMILIES):
         members = [row for row in rows if row["family"] == family and row["evaluations"]]
         if not members:
@@ -73,12 +75,15 @@ def figure(rows: Sequence[Row], path: Path, title: str) -> None:
         anatomy = [row["figures"]["dice_minus_true_target"]["value"] for row in members]
         style = {"fmt": "o", "color": f"C{number}", "label": family, "capsize": 2, "markersize": 5}
         left.errorbar([row["evaluations"] for row in members], values, errors, **style)
-        right.errorbar(anatomy, values, errors, **style)
+        middle.errorbar(anatomy, values, errors, **style)
+        seen = [row["figures"]["effect_categories_pooled"]["value"] for row in members]
+        right.errorbar(seen, values, errors, **style)
     left.set_xscale("log")
     left.set_xlabel("network evaluations per slice")
     left.set_ylabel("gap closed, pooled")
-    right.set_xlabel("Dice on the edit minus Dice on the true target")
-    for axis in (left, right):
+    middle.set_xlabel("Dice on the edit minus Dice on the true target")
+    right.set_xlabel("changed categories that the predictor sees (1: as a real acquisition)")
+    for axis in (left, middle, right):
         axis.axhline(0, color="grey", linewidth=0.8)
         axis.grid(alpha=0.3)
     left.legend(fontsize=8)

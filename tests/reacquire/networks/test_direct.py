@@ -9,6 +9,7 @@ from reacquire.networks import EDITORS, Condition, DirectConfig, DirectEditor, b
 from reacquire.networks.direct import Block
 
 SMALL = replace(EDITORS["default"], channels=(8, 16), blocks=(1, 1), token_width=4, embedding_width=16, norm_groups=4)
+OF_BEFORE = {"tissues": 0, "t1_ms": (), "t2s_ms": ()}  # bundle phantom-v1 1.0.0
 WIDTH, COUNT = sum(SMALL.parameter_widths), len(SMALL.parameter_widths)
 
 
@@ -35,7 +36,7 @@ def draw(count: int, seed: int = 0) -> tuple[torch.Tensor, Condition, Condition]
 @torch.no_grad()
 def test_an_untrained_network_changes_nothing() -> None:
     answer = network(trained=False)(*draw(3))
-    assert answer.shape == (3, 2, 16, 16)
+    assert answer.shape == (3, 2 + SMALL.tissues, 16, 16)
     assert torch.equal(answer[:, 0], torch.zeros(3, 16, 16))
     assert (answer[:, 1] > 0).all()
 
@@ -96,13 +97,48 @@ def test_the_noise_level_does_not_bend_the_features() -> None:
     assert all(p.grad is None or not p.grad.any() for n, p in net.named_parameters() if not n.startswith("noise_"))
 
 
+@torch.no_grad()
+def test_a_tissue_changes_as_the_parameters_say_where_it_is_likely() -> None:
+    net, (image, source, target) = network(trained=False), draw(1)
+    net.tissue_head.weight.zero_()
+    net.tissue_head.bias.zero_()
+    net.tissue_head.bias[: SMALL.fold**2] = 40  # all of it is the first tissue
+    net.tissue_change[-1].bias.copy_(torch.tensor([0.5, 7.0, 7.0, 0.25, 7.0, 7.0]))  # gains, then offsets
+    answer = net(image, source, target)
+    torch.testing.assert_close(answer[:, :1], 0.5 * image + 0.25)
+    assert answer[:, 2:].argmax(1).eq(0).all()
+
+
+@torch.no_grad()
+def test_networks_of_before_have_no_tissues() -> None:
+    assert build_editor(replace(SMALL, **OF_BEFORE))(*draw(1)).shape == (1, 2, 16, 16)
+
+
+@torch.no_grad()
+def test_weights_of_before_go_on_as_they_were_in_a_network_of_today() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        before, today = build_editor(replace(SMALL, **OF_BEFORE)), build_editor(SMALL)
+    for weight in before.parameters():
+        torch.nn.init.normal_(weight, std=0.1) if weight.ndim > 1 else None
+    today.load_state_dict(before.state_dict(), strict=False)
+    torch.testing.assert_close(today(*draw(2))[:, :2], before(*draw(2)))
+
+
+def test_relaxation_times_want_the_parameters_of_the_vocabulary() -> None:
+    with pytest.raises(ValueError, match="vocabulary duke-v1"):
+        replace(SMALL, parameter_widths=(1, 1))
+
+
 def test_a_fresh_block_is_the_identity() -> None:
     x = torch.randn(2, 8, 4, 4)
     assert torch.equal(Block(8, SMALL)(x, torch.randn(2, 16)), x)
 
 
 def test_the_shipped_shape_has_its_golden_size() -> None:
-    assert parameter_count(build_editor(EDITORS["default"])) == 3_983_372
+    assert parameter_count(build_editor(EDITORS["default"])) == 4_072_670
+    of_before = replace(EDITORS["default"], **OF_BEFORE)
+    assert parameter_count(build_editor(of_before)) == 3_983_372
 
 
 def test_levels_that_do_not_match_are_refused() -> None:
