@@ -42,9 +42,10 @@ reproduce: $(READY)
 	@$(BIN)/reacquire-train reproduce $(OUT) --preset $(PRESET) $(if $(DATA),--data "$(DATA)") \
 	  $(if $(MASKS),--masks "$(MASKS)") $(if $(WOMEN),--women $(WOMEN))
 
-# two processes of one thread each (threads of both would spin against each other); files stay whole, for their fixtures
+# three processes of one thread each (threads of several would spin against each other): many tests wait for processes
+# rather than compute; files stay whole, for their fixtures
 test: $(READY) tools check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-report=term:skip-covered
 
 # dciodvfy checks our DICOM objects, promtool our alerts; tests that use them say so and skip where they can't be had
 tools:

@@ -26,7 +26,7 @@ OUTSIDE_WEIGHT = 2.0  # of the mean error over the whole slice
 # Beside the breast's own error, of which gland is a sixth, fat and gland count alike: their pixels and their means.
 TISSUE_WEIGHT, MEAN_WEIGHT = 0.25, 0.5
 LEAST_PIXELS = 8  # of a tissue: fewer have no mean to speak of
-LABEL_WEIGHT = 0.2  # of telling tissues apart, where the network does
+LABEL_WEIGHT = 0.3  # of telling tissues apart, where the network does
 LABEL_WEIGHTS = (0.5, 1.0, 3.0)  # of background, fat and gland in it: about how rare they are
 UNKNOWN_SOURCE = 0.1  # of the batch is edited without any word on how the source was acquired
 NOISE_WEIGHT = 0.05  # of the likelihood of the noise level
@@ -104,10 +104,12 @@ def tissue_errors(difference: Tensor, labels: Tensor) -> Tensor:
 
 
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of (B, 3, S, S) logits where the tissue is known; 0 where it is known nowhere."""
-    if not (labels != UNKNOWN).any():
-        return logits.new_zeros(())
-    return cross_entropy(logits, labels, weight=logits.new_tensor(LABEL_WEIGHTS), ignore_index=UNKNOWN)
+    """Mean over all pixels of the weighted cross-entropy of (B, 3, S, S) logits, 0 where the tissue is unknown.
+
+    Not over the sum of the weights, which PyTorch's mean is: that would differ from part to part of a batch.
+    """
+    weight = logits.new_tensor(LABEL_WEIGHTS)
+    return cross_entropy(logits, labels, weight=weight, ignore_index=UNKNOWN, reduction="none").mean()
 
 
 def noise_likelihood(noisy: Tensor, truth: Tensor, level: Tensor) -> Tensor:

@@ -61,8 +61,6 @@ class DirectConfig(NetworkConfig):
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.blocks):
             raise ValueError("channels and blocks need one entry per level each")
-        if self.t1_ms and self.parameter_widths != DEFAULT_WIDTHS:
-            raise ValueError("relaxation times need the parameters of vocabulary duke-v1")
 
 
 EDITORS: dict[str, DirectConfig] = {

@@ -125,11 +125,6 @@ def test_weights_of_before_go_on_as_they_were_in_a_network_of_today() -> None:
     torch.testing.assert_close(today(*draw(2))[:, :2], before(*draw(2)))
 
 
-def test_relaxation_times_want_the_parameters_of_the_vocabulary() -> None:
-    with pytest.raises(ValueError, match="vocabulary duke-v1"):
-        replace(SMALL, parameter_widths=(1, 1))
-
-
 def test_a_fresh_block_is_the_identity() -> None:
     x = torch.randn(2, 8, 4, 4)
     assert torch.equal(Block(8, SMALL)(x, torch.randn(2, 16)), x)
