@@ -82,7 +82,7 @@ def figure(rows: Sequence[Row], path: Path, title: str) -> None:
     left.set_xlabel("network evaluations per slice")
     left.set_ylabel("gap closed, pooled")
     middle.set_xlabel("Dice on the edit minus Dice on the true target")
-    right.set_xlabel("changed categories that the predictor sees (1: as a real acquisition)")
+    right.set_xlabel("changed categories seen (1: as on a real one)")
     for axis in (left, middle, right):
         axis.axhline(0, color="grey", linewidth=0.8)
         axis.grid(alpha=0.3)
