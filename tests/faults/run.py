@@ -62,7 +62,7 @@ def run(jobs: int, seed: int, folder: Path, *, minutes: float, pause_s: float, l
 def _rest(threads: Sequence[threading.Thread], seconds: float, stack: Stack) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and any(t.is_alive() for t in threads):
-        stack.watch_memory()
+        stack.look_after()
         time.sleep(0.1)
 
 
@@ -92,6 +92,7 @@ def _report(stack: Stack, tally: Tally, faults: Faults, jobs: int) -> dict:
         "refused_503": tally.refused_503,
         "refused_without_retry_after": tally.without_retry_after,
         "api_peak_mb": round(stack.peak_api_mb),
+        "workers_given_up": stack.given_up,
         "happened": as_rows(happened),
     }
 
@@ -133,6 +134,7 @@ def table(report: dict) -> str:
     for key in ("ends", "lost", "duplicated", "wrong", "results_left_over", "left_behind", "attempts", "taken_over"):
         lines.append(f"{key}: {report[key]}")
     lines.append(f"refused while the queue was full: {report['refused_503']}; API at most {report['api_peak_mb']} MB")
+    lines.append(f"workers that gave themselves up and were started anew: {report['workers_given_up']}")
     if "fill_blobs" not in report["kinds"]:
         lines.append("the blob store was never filled: that needs root, to mount a small file system")
     return "\n".join(lines)

