@@ -15,17 +15,20 @@ from service.doorkeeper import admitted
 from service.errors import HTTP_DETAILS, problem_response
 
 PLAIN_BYTES = 2**20  # of a body that is no multipart form: nothing but uploads is larger
-HOOKS = "/v1/hooks/"  # they bear a token of their own
 
 
 class Knock:
-    """Refuses a request with a body whose caller is nobody (401); ``identify`` need not ask again for the others."""
+    """Refuses a request with a body whose caller is nobody (401); ``identify`` need not ask again for the others.
 
-    def __init__(self, app: ASGIApp) -> None:
+    What lies below ``hooks`` bears a token of its own.
+    """
+
+    def __init__(self, app: ASGIApp, hooks: str) -> None:
         self._app = app
+        self._hooks = hooks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST" and not scope["path"].startswith(HOOKS):
+        if scope["type"] == "http" and scope["method"] == "POST" and not scope["path"].startswith(self._hooks):
             request = Request(scope)
             try:
                 request.state.caller = await run_in_threadpool(admitted, request.app.state.context, request)

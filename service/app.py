@@ -42,7 +42,7 @@ def create_app(settings: ServiceSettings) -> FastAPI:
     app.add_middleware(SlowBody, grace_s=settings.body_grace_s, rate=settings.body_rate)
     app.add_middleware(BodyLimit, largest=settings.max_body_bytes, together=settings.bodies_bytes)
     if settings.access != "off":
-        app.add_middleware(Knock)
+        app.add_middleware(Knock, hooks=f"/v1{pacs.hooks.prefix}/")
     app.add_middleware(Envelope)  # added last: outermost
     app.include_router(pacs.router, prefix="/v1")  # before the forms: it takes application/json and nothing else
     app.include_router(pacs.router, include_in_schema=False)

@@ -6,7 +6,7 @@ and knows only one null, the all-zero vector ("0 as the unconditional value").
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from reacquire.iap.vocabulary import Categorical, Continuous, Parameter, Record, Value, Vocabulary
 
 Layout = Literal["default", "paper"]
+Entry = TypeVar("Entry", bound=Any)
 
 
 class EncodedIap(NamedTuple):
@@ -92,8 +93,8 @@ class Encoding:
             return value / parameter.maximum
         return (value - parameter.mean) / parameter.sd
 
-    def unscale(self, parameter: Continuous, entry: float) -> float:
-        """Vector entry -> physical value."""
+    def unscale(self, parameter: Continuous, entry: Entry) -> Entry:
+        """Vector entry -> physical value; a number, or an array or tensor of them."""
         if self.layout == "paper":
             return entry * parameter.maximum
         return entry * parameter.sd + parameter.mean

@@ -91,7 +91,7 @@ class SignalEquation(nn.Module):
         """Flip angle (degrees), echo and repetition time (ms), (B, 1) each, of z-scores (B, 3)."""
         parameters = [self.encoding.vocabulary[keyword] for keyword in NUMBERS]
         return [
-            (entry * p.sd + p.mean).clamp(min=LEAST)
+            self.encoding.unscale(p, entry).clamp(min=LEAST)
             for entry, p in zip(entries.split(1, dim=1), parameters, strict=True)
             if isinstance(p, Continuous)
         ]
