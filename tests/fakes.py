@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +101,12 @@ def every_error() -> list[ReacquireError]:
     for cls in classes:
         classes.extend(cls.__subclasses__())
     return [cls("detail", code=code) for cls in classes for code in cls.codes]
+
+
+class SilentPublisher:
+    """No worker listens; jobs stay queued."""
+
+    def publish(self, ids: Iterable[str], *, priority: int = 6) -> None: ...
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """The Redis fixtures and an intake, for the tests of this folder."""
 
-from collections.abc import Iterable
-
 import pytest
+from fakes import SilentPublisher
 from redis_fixture import blobs, config, quiet_structlog, redis_url, store
 
 from reacquire.dicom import Limits
@@ -10,12 +9,6 @@ from reacquire.iap import load_vocabulary
 from reacquire.jobs.intake import Intake
 
 __all__ = ["blobs", "config", "quiet_structlog", "redis_url", "store"]
-
-
-class SilentPublisher:
-    """No worker listens; jobs stay queued."""
-
-    def publish(self, ids: Iterable[str], *, priority: int = 6) -> None: ...
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import pytest
 from builders import make_mr
+from fakes import SilentPublisher
 
 from reacquire.dicom import Limits
 from reacquire.iap import load_vocabulary
@@ -10,14 +11,9 @@ from reacquire.jobs.record import JobRecord
 from reacquire.jobs.spec import OperationSpec
 
 
-class Silent:
-    def publish(self, ids, *, priority=6):
-        pass
-
-
 @pytest.fixture
 def intake(store, blobs) -> Intake:
-    return Intake(store, blobs, Silent(), load_vocabulary(), Limits())
+    return Intake(store, blobs, SilentPublisher(), load_vocabulary(), Limits())
 
 
 def test_what_was_accepted_is_the_job_as_the_store_has_it(intake, store):
