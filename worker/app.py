@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 from celery import Celery, signals
+from celery.worker.request import Request
 from celery_batches import Batches
 
 from reacquire import __version__
@@ -44,6 +45,18 @@ from worker.warmer import Warmer
 log = structlog.get_logger("worker")
 
 
+class LoudRequest(Request):
+    """A message of which a failed acknowledgement counts as a lost connection, so that Celery connects anew.
+
+    Celery would log the failure and go on, while kombu 5.7 (``QoS.ack``) keeps the message's place in the prefetch
+    window: once such places fill the window, nothing reads the broker's socket any more, and nobody finds out that it
+    was lost (celery/celery#8030).
+    """
+
+    def __init__(self, message: Any, **kwargs: Any) -> None:
+        super().__init__(message, **kwargs | {"connection_errors": ()})  # those to swallow
+
+
 class SteadyBatches(Batches):
     """celery-batches that keeps flushing after the broker connection was lost.
 
@@ -52,6 +65,7 @@ class SteadyBatches(Batches):
     """
 
     abstract = True
+    Request = LoudRequest
 
     def Strategy(self, task: Batches, app: Celery, consumer: Any) -> Callable[..., None]:
         self._tref = None

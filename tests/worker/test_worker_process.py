@@ -30,15 +30,15 @@ def environment(config) -> dict[str, str]:
 
 
 @pytest.fixture
-def start(config, store) -> Iterator[Callable[[], subprocess.Popen]]:
+def start(config, store) -> Iterator[Callable[..., subprocess.Popen]]:
     """Starts a worker and waits for its heartbeat."""
     started: list[subprocess.Popen] = []
 
-    def begin() -> subprocess.Popen:
+    def begin(**environ: str) -> subprocess.Popen:
         before = set(Presence(store).alive())
         with (Path(config.blob_url.removeprefix("file://")).parent / "worker.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.fakes"], cwd=ROOT, env=environment(config), stderr=log
+                [sys.executable, "-m", "tests.fakes"], cwd=ROOT, env=environment(config) | environ, stderr=log
             )
         started.append(process)
         until(lambda: set(Presence(store).alive()) - before)
@@ -139,6 +139,16 @@ class TestRestartOfRedis:
         server.start()
         second = submit()
         until(lambda: store.get(second).state == "succeeded")
+
+    def test_work_goes_on_when_a_full_batch_could_not_be_acknowledged(self, server, start, store, submit):
+        start(REACQUIRE_BATCH_ITEMS="1")  # the one place of its prefetch window is this job's
+        first = submit(steps=20, step_s=0.1)
+        until(lambda: store.get(first).step > 1)
+        server.kill()
+        time.sleep(4)  # the job ends, and neither its end nor its acknowledgement gets through
+        server.start()
+        second = submit()
+        until(lambda: {store.get(first).state, store.get(second).state} == {"succeeded"}, 30)
 
 
 def test_an_unusable_setting_is_named_and_refused(config):
