@@ -11,7 +11,6 @@ import redis
 from tests.faults.stack import WORKERS, Stack
 
 TAKEOVER_S = 60.0
-RENEWED_S = 6.0  # a worker renews what it has in hand every 5 s
 
 
 @dataclass
@@ -104,9 +103,8 @@ class Faults:
     def restart_everything(self, record: Happening) -> None:
         """Orderly for API and workers, which let go of what they hold; then Redis is killed."""
         record.hit = len(self._some_running())
-        told = time.time()
         record.exits = self._stack.stop_in_order("api", *WORKERS)
-        record.left_running = len(self._running(renewed_since=told - RENEWED_S))
+        record.left_running = len(self._running())
         self._stack.kill("redis")
         self._stack.start_all()
 
@@ -127,14 +125,10 @@ class Faults:
             time.sleep(0.02)
         return found
 
-    def _running(self, renewed_since: float = 0.0) -> dict[str, tuple[str, str]]:
-        """Jobs at work: their tokens and workers.
-
-        With ``renewed_since`` those alone whose lease was renewed after that: a claim of which the answer was lost in a
-        cut is in nobody's hand, and no SIGTERM can give it back before its lease has run out.
-        """
+    def _running(self) -> dict[str, tuple[str, str]]:
+        """Jobs at work: their tokens and workers."""
         with closing(self._stack.client()) as client, suppress(redis.RedisError):
-            ids = client.zrangebyscore("reacquire:running", (renewed_since + self._stack.lease_s) * 1000, "+inf")
+            ids = client.zrange("reacquire:running", 0, -1)
             found = {i: client.hmget(f"reacquire:job:{i}", "state", "token", "worker") for i in ids}
             return {i: (token, worker) for i, (state, token, worker) in found.items() if state == "running"}
         return {}
