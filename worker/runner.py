@@ -79,6 +79,7 @@ class Runner:
     def handle(self, ids: Sequence[str]) -> None:
         """Run what can be claimed of ``ids``; returns when all of it is settled."""
         self.leases.feed()
+        self._abandon()
         batcher: Batcher[Item] = Batcher(self.policy)
         unique, bundles = self._by_bundle(list(dict.fromkeys(ids)))
         for position, job_id in enumerate(unique):
@@ -96,6 +97,15 @@ class Runner:
             self._run(batch)
         self._pass_on()
         self.leases.feed()
+
+    def _abandon(self) -> None:
+        """Nothing is in hand now: others may have what this worker holds by a claim or a commit that was lost."""
+        try:
+            found = self.store.abandon(self.name)
+        except redis.RedisError:  # claiming will fail as well
+            return
+        if found:
+            log.warning("jobs left to others", count=found)
 
     def _by_bundle(self, ids: list[str]) -> tuple[list[str], list[str]]:
         """The ids, those of one bundle together and in their order, and the bundle of each."""

@@ -1,11 +1,13 @@
 """How a worker or a courier lets go of a job: commit, count, log, forget, and delete the bytes that nobody needs.
 
 Every commit carries the claim; one with a stale token changes nothing and the files of that run are deleted, so a job
-never has two results.
+never has two results. A commit that can't reach Redis is tried again for as long as the lease may last.
 """
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import obstore.exceptions
 import redis
@@ -22,6 +24,8 @@ from reacquire.jobs.store import JobStore
 log = structlog.get_logger("reacquire.jobs")
 
 OUTAGES = (redis.RedisError, obstore.exceptions.BaseError)  # the lease runs out and the job is tried again
+CUT_OFF = (redis.ConnectionError, redis.TimeoutError)
+COMMIT_AGAIN_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class Endings:
         children: Sequence[str] = (),
     ) -> None:
         """Commit a result; ``partial`` when the delivery lacks instances."""
-        self._end(claim, operation, self.store.succeed(claim, artifacts, delivery=delivery, children=children))
+        commit = partial(self.store.succeed, claim, artifacts, delivery=delivery, children=children)
+        self._end(claim, operation, self._commit(commit))
 
     def advance(
         self,
@@ -60,18 +65,19 @@ class Endings:
         artifacts: Sequence[Artifact] = (),
     ) -> None:
         """Commit a stage; the job now waits for the next one."""
-        state = self.store.advance(claim, stage, inputs=inputs, artifacts=artifacts)
+        state = self._commit(partial(self.store.advance, claim, stage, inputs=inputs, artifacts=artifacts))
         self._end(claim, operation, state, stage=stage)
         if state == "queued" and stage == "compute":
             self._wake(claim)
 
     def fail(self, claim: Claim, failure: Failure, operation: str, *, delivery: Delivery | None = None) -> None:
         """Commit an error."""
-        self._end(claim, operation, self.store.fail(claim, failure, delivery=delivery), code=failure.code)
+        commit = partial(self.store.fail, claim, failure, delivery=delivery)
+        self._end(claim, operation, self._commit(commit), code=failure.code)
 
     def cancel(self, claim: Claim, operation: str) -> None:
         """Let go of a job that was cancelled."""
-        self._end(claim, operation, self.store.acknowledge_cancel(claim))
+        self._end(claim, operation, self._commit(partial(self.store.acknowledge_cancel, claim)))
 
     def lose(self, claim: Claim, operation: str) -> None:
         """Somebody else holds it by now, or it was deleted."""
@@ -79,10 +85,20 @@ class Endings:
 
     def give_back(self, claim: Claim, operation: str, *, delay_s: float = 0.0, wake: bool = True) -> None:
         """Another one may take it, at once or (a courier's job) after a while; the attempt does not count."""
-        state = self.store.release(claim, delay_s=delay_s)
+        state = self._commit(partial(self.store.release, claim, delay_s=delay_s))
         self._end(claim, operation, state)
         if state == "queued" and wake:
             self._wake(claim)
+
+    def _commit(self, commit: Callable[[], State | None]) -> State | None:
+        """What became of the job. The pulse renews the lease meanwhile; a process that stops tries only once."""
+        deadline = time.monotonic() + self.store.config.lease_s
+        while True:
+            try:
+                return commit()
+            except CUT_OFF:
+                if time.monotonic() > deadline or self.leases.draining.wait(COMMIT_AGAIN_S):
+                    raise
 
     def _wake(self, claim: Claim) -> None:
         try:

@@ -95,9 +95,10 @@ class Pulse(threading.Thread):
         os._exit(EXIT_STUCK)  # the computing thread may never come back, so no orderly way out exists
 
     def stop(self) -> None:
-        """Stop beating and say good-bye, so that readiness does not have to wait for silence."""
+        """Stop beating and say good-bye, so that nobody has to wait for silence; the work must have stopped before."""
         self._stop_event.set()
         self.join(timeout=5)
+        self._try(lambda: self._reconciler.abandon(self._info.name))
         self._try(lambda: self._presence.leave(self._info.name))
         if self._ready_file is not None:
             self._ready_file.unlink(missing_ok=True)

@@ -38,6 +38,11 @@ class Reconciler:
             self.blobs.drop_job(job_id)
         return True
 
+    def abandon(self, name: str) -> None:
+        """``name`` stops, with nothing in hand: what the store still counts as its work goes to others at once."""
+        if self.store.abandon(name):
+            self._take_over()
+
     def _take_over(self) -> None:
         """Jobs whose worker fell silent go back to the front of the queue, or end when they have killed too many."""
         for job in self.store.reap():

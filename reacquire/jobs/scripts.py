@@ -169,18 +169,38 @@ end
 return 0
 """
 
+# ARGV: prefix, worker   -> how many of its leases end now: it has none of these jobs in hand
+ABANDON = """
+local found = 0
+for _, id in ipairs(redis.call('ZRANGE', P .. ':running', 0, -1)) do
+  if redis.call('HGET', key(id), 'worker') == ARGV[2] then
+    redis.call('ZADD', P .. ':running', NOW, id)
+    found = found + 1
+  end
+end
+return found
+"""
+
 # ARGV: prefix, id, token, event, ttl, failure, code, delay, then field, value, ...   -> the new state, '' for a stale
-# token. The fields are committed with the event, unless the job was cancelled meanwhile.
+# token. The fields are committed with the event, unless the job was cancelled meanwhile. Asked again with the same
+# token, as after a lost answer, it changes nothing and says the same.
 FINISH = """
 local id, event, ttl, delay = ARGV[2], ARGV[4], ARGV[5], tonumber(ARGV[8])
-if not holds(id, ARGV[3]) then return '' end
+local function settled(state)
+  redis.call('HSET', key(id), 'settled', ARGV[3] .. ' ' .. state)
+  return state
+end
+if not holds(id, ARGV[3]) then
+  local token, state = string.match(redis.call('HGET', key(id), 'settled') or '', '^(%d+) (%a+)$')
+  return token == ARGV[3] and state or ''
+end
 if redis.call('HGET', key(id), 'cancel') == '1' then event = 'cancel' end
 if event ~= 'cancel' and #ARGV > 8 then redis.call('HSET', key(id), unpack(ARGV, 9)) end
-if event == 'fail' then return fail(id, ARGV[6], ARGV[7], ttl) end
+if event == 'fail' then return settled(fail(id, ARGV[6], ARGV[7], ttl)) end
 if event == 'advance' then
   redis.call('HDEL', key(id), 'attempts', 'step', 'steps', 'trouble_ms', 'postponed')
   redis.call('HSET', key(id), 'entered_ms', NOW)
-  return wait_again(id, event, 0)
+  return settled(wait_again(id, event, 0))
 end
 if event == 'requeue' then
   redis.call('HINCRBY', key(id), 'attempts', -1)
@@ -188,9 +208,9 @@ if event == 'requeue' then
     redis.call('HSETNX', key(id), 'trouble_ms', NOW)
     redis.call('HINCRBY', key(id), 'postponed', 1)
   end
-  return wait_again(id, event, delay)
+  return settled(wait_again(id, event, delay))
 end
-return move(id, event, NOW + ttl)
+return settled(move(id, event, NOW + ttl))
 """
 
 # ARGV: prefix, id, ttl   -> the state before, '' for no such job
@@ -287,6 +307,6 @@ return redis.call('HINCRBY', key(id), 'notify_attempts', 1)
 """
 
 EVERY = (
-    "CREATE", "CLAIM", "TAKE", "TOUCH", "BATCH", "FINISH", "CANCEL", "REAP", "EXPIRE", "STALE", "DELETE", "NOTICES",
-    "PUT_OFF",
+    "CREATE", "CLAIM", "TAKE", "TOUCH", "BATCH", "ABANDON", "FINISH", "CANCEL", "REAP", "EXPIRE", "STALE", "DELETE",
+    "NOTICES", "PUT_OFF",
 )  # fmt: skip

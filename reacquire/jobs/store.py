@@ -241,6 +241,13 @@ class JobStore:
         flat = [part for p in items for part in (p.claim.id, p.claim.token, p.step, p.steps)]
         return self._call("TOUCH", _ms(self.config.lease_s), *flat)
 
+    def abandon(self, worker: str) -> int:
+        """End the leases of a worker or courier that has nothing in hand; how many there were.
+
+        It has such jobs when the answer to a claim, or a commit, was lost on the way. ``reap`` hands them to others.
+        """
+        return int(self._call("ABANDON", worker))
+
     def bundles_of(self, ids: Sequence[str]) -> list[str]:
         """The bundle of each job as the store writes it, '' for none (yet); to bring jobs of one bundle together."""
         with self.client.pipeline(transaction=False) as pipe:

@@ -7,6 +7,7 @@ leave nothing running, and a full queue says so. Prints a table and writes it to
 import argparse
 import json
 import random
+import shutil
 import sys
 import tempfile
 import threading
@@ -140,6 +141,13 @@ def table(report: dict) -> str:
     return "\n".join(lines)
 
 
+def _keep_logs(folder: Path, kept: Path) -> None:
+    """What API, workers and Redis said: a run that failed is of use only with its logs."""
+    kept.mkdir(exist_ok=True)
+    for path in folder.glob("*.log"):
+        shutil.copy(path, kept)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=500)
@@ -149,13 +157,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--lease-s", type=float, default=30.0, help="lease of the stack under test; 30 is the default")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "faults")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="rq-faults-") as folder:
-        report = run(
-            options.jobs, options.seed, Path(folder),
-            minutes=options.minutes, pause_s=options.pause_s, lease_s=options.lease_s,
-        )  # fmt: skip
-    bad = complaints(report)
     options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="rq-faults-") as folder:
+        try:
+            report = run(
+                options.jobs, options.seed, Path(folder),
+                minutes=options.minutes, pause_s=options.pause_s, lease_s=options.lease_s,
+            )  # fmt: skip
+        finally:
+            _keep_logs(Path(folder), options.out / f"seed-{options.seed}-logs")
+    bad = complaints(report)
     path = options.out / f"seed-{options.seed}.json"
     path.write_text(json.dumps(report | {"complaints": bad}, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(table(report) + f"\n{path}\n" + ("FAILED: " + "; ".join(bad) if bad else "passed") + "\n")

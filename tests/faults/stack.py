@@ -173,7 +173,7 @@ class Stack:
     def look_after(self) -> None:
         """Note the API's memory; start a worker anew that has given itself up, as whoever supervises it does.
 
-        It does so when jobs wait and none arrives: after a cut Celery may lose its consumer (celery/celery#8030).
+        It does so when jobs wait and none arrives, because its consumer is dead (celery/celery#8030).
         """
         with suppress(psutil.Error, KeyError):
             used = psutil.Process(self.processes["api"].pid).memory_info().rss / 2**20

@@ -312,9 +312,10 @@ def test_delivering_twice_changes_nothing(make, intake, store, pacs, compute):
     courier.leases.add(claim)
     pacs.on_request = lambda method, path: None
     courier._deliver(store.get(job_id), grip_of(courier, claim))
-    held = dict(pacs.instances)
-    assert store.get(job_id).state == "succeeded"
-    assert store.succeed(claim, []) is None
+    held, ended = dict(pacs.instances), store.get(job_id)
+    assert ended.state == "succeeded"
+    assert store.succeed(claim, []) == "succeeded", "a repeated commit is told what became of the first"
+    assert store.get(job_id) == ended
     again = enter(intake)
     run_through(courier, compute, again)
     assert pacs.instances == held

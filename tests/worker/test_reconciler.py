@@ -126,6 +126,18 @@ def test_a_beat_announces_renews_and_touches_the_ready_file(pulse, store, blobs,
     assert not (tmp_path / "ready").exists()
 
 
+def test_whoever_stops_leaves_nothing_to_its_lease(pulse, store, blobs, publisher):
+    """Its claim, or its commit, may have been lost on the way: the store then counts more than it had in hand."""
+    mine, others = enter(store, blobs), enter(store, blobs)
+    store.claim([mine], "w1")
+    store.claim([others], "w2")
+    pulse._stop_event.set()
+    pulse.start()
+    pulse.stop()
+    assert (store.get(mine).state, store.get(others).state) == ("queued", "running")
+    assert publisher.sent == [mine]
+
+
 def test_a_beat_survives_an_outage_of_one_step(pulse, store, monkeypatch):
     monkeypatch.setattr(pulse._leases, "renew", lambda: 1 / 0)
     pulse.beat()

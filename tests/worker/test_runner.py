@@ -49,6 +49,12 @@ def submit(store: JobStore, blobs: BlobStore) -> Callable[..., str]:
     return enter
 
 
+def ended_as(runner: Runner) -> set[tuple[str, ...]]:
+    """Operations and outcomes that the worker has counted."""
+    counted = (sample for metric in runner.metrics.items.collect() for sample in metric.samples)
+    return {tuple(sample.labels.values()) for sample in counted if sample.name.endswith("_total")}
+
+
 def states(store: JobStore, ids: list[str]) -> list[str]:
     return [store.get(i).state for i in ids]
 
@@ -107,8 +113,7 @@ def test_only_the_item_at_fault_fails(runner, store, submit, spoil, code):
 @pytest.mark.parametrize("spoil", [{"refuse": "truncated-pixels"}, {"crash_prepare": "x"}])
 def test_a_job_that_fails_before_the_networks_counts_under_its_operation(runner, submit, spoil):
     runner.handle([submit("predict-iap", **spoil)])
-    told = {tuple(s.labels.values()) for m in runner.metrics.items.collect() for s in m.samples if "_total" in s.name}
-    assert told == {("predict-iap", "failed")}
+    assert ended_as(runner) == {("predict-iap", "failed")}
 
 
 def test_out_of_memory_halves_the_batch_until_it_fits(runner, store, pipeline, submit):
@@ -199,16 +204,76 @@ def test_files_of_a_run_that_died_before_its_commit_are_gone_after_the_next(runn
     assert {path.relative_to(tmp_path / "blobs").as_posix() for path in written} == kept
 
 
-def test_an_outage_leaves_the_job_to_its_lease(runner, store, submit, monkeypatch):
+def unreachable(*_, **__):
+    raise redis.ConnectionError("down")
+
+
+def answer_lost(call, times=1):
+    """``call`` does what it does, but whoever asked is cut off before the answer, as often as that."""
+    left = [times]
+
+    def cut_off(*args, **kwargs):
+        answer = call(*args, **kwargs)
+        if left[0] == 0:
+            return answer
+        left[0] -= 1
+        raise redis.ConnectionError("cut off")
+
+    return cut_off
+
+
+def test_an_outage_that_lasts_leaves_the_job_to_its_lease(runner, store, submit, monkeypatch):
+    store.config = store.config.model_copy(update={"lease_s": 0.3})
     job_id = submit()
-
-    def unreachable(*args, **kwargs):
-        raise redis.ConnectionError("down")
-
     monkeypatch.setattr(store, "succeed", unreachable)
     runner.handle([job_id])
     assert store.get(job_id).state == "running"
     assert runner.leases.held == ()
+
+
+def test_a_process_that_stops_waits_for_no_outage(runner, store, submit, monkeypatch):
+    job_id = submit()
+    monkeypatch.setattr(store, "release", unreachable)
+    runner.leases.draining.set()
+    started = time.monotonic()
+    runner._settle(runner._take(job_id), None)
+    assert time.monotonic() - started < 0.5
+    assert store.get(job_id).state == "running"
+
+
+def test_a_commit_is_tried_until_redis_is_back(runner, store, submit, monkeypatch):
+    job_id = submit()
+    real, tries = store.succeed, []
+
+    def later(*args, **kwargs):
+        tries.append(1)
+        return unreachable() if len(tries) < 3 else real(*args, **kwargs)
+
+    monkeypatch.setattr(store, "succeed", later)
+    runner.handle([job_id])
+    assert (store.get(job_id).state, store.get(job_id).attempts, len(tries)) == ("succeeded", 1, 3)
+
+
+def test_a_commit_whose_answer_was_lost_keeps_its_result(runner, store, blobs, submit, monkeypatch):
+    job_id = submit()
+    monkeypatch.setattr(store, "succeed", answer_lost(store.succeed, times=2))
+    runner.handle([job_id])
+    record = store.get(job_id)
+    assert record.state == "succeeded"
+    assert all(blobs.get(artifact.key) for artifact in record.artifacts)
+    assert ended_as(runner) == {("segment", "succeeded")}
+    assert list(store.totals().values()) == [1]
+
+
+def test_a_claim_whose_answer_was_lost_goes_to_others_with_the_next_messages(runner, store, submit, monkeypatch):
+    job_id, other = submit(), submit()
+    with monkeypatch.context() as cut:
+        cut.setattr(store, "claim", answer_lost(store.claim))
+        runner.handle([job_id])
+    assert (store.get(job_id).state, store.reap()) == ("running", [])
+    runner.handle([other])
+    assert [job.id for job in store.reap()] == [job_id]
+    assert store.get(other).state == "succeeded"
 
 
 def away(*_, **__):
@@ -254,11 +319,8 @@ def test_patience_does_not_shield_a_job_that_kills_its_workers(runner, store, bl
 
 
 def test_storage_and_store_away_at_once_leave_the_job_to_its_lease(runner, store, blobs, submit, monkeypatch):
+    store.config = store.config.model_copy(update={"lease_s": 0.3})
     job_id = submit()
-
-    def unreachable(*_, **__):
-        raise redis.ConnectionError("down")
-
     monkeypatch.setattr(blobs, "get", away)
     with monkeypatch.context() as outage:
         outage.setattr(store, "release", unreachable)

@@ -63,6 +63,42 @@ def test_a_worker_that_lost_its_lease_cannot_commit(store):
     assert store.succeed(fresh, [ARTIFACT]) == "succeeded"
 
 
+@pytest.mark.parametrize(
+    ("commit", "state"),
+    [
+        (lambda store, claim: store.succeed(claim, [ARTIFACT]), "succeeded"),
+        (lambda store, claim: store.fail(claim, Failure("internal-error", "")), "failed"),
+        (lambda store, claim: store.acknowledge_cancel(claim), "cancelled"),
+        (lambda store, claim: store.release(claim), "queued"),
+        (lambda store, claim: store.advance(claim, "deliver"), "queued"),
+    ],
+)
+def test_a_commit_repeated_after_a_lost_answer_changes_nothing_and_is_told_the_same(store, commit, state):
+    claim = claimed(store)
+    assert commit(store, claim) == state
+    before = store.client.hgetall(store.key(f"job:{claim.id}"))
+    assert commit(store, claim) == state
+    assert store.client.hgetall(store.key(f"job:{claim.id}")) == before
+
+
+def test_a_commit_is_repeated_only_for_its_own_claim(store):
+    first = claimed(store)
+    store.release(first)
+    (second,) = store.claim([first.id], "other")
+    assert store.release(first) == "queued", "what became of the first claim"
+    assert store.get(first.id).state == "running"
+    store.succeed(second, [ARTIFACT])
+    assert store.succeed(first, [ARTIFACT]) is None
+
+
+def test_a_worker_that_has_nothing_in_hand_lets_go_of_what_it_holds(store):
+    lost, kept = claimed(store), store.claim([queued(store)], "other")[0]
+    assert store.abandon("worker") == 1
+    assert store.reap() == [Reaped(lost.id, "queued", "compute")]
+    assert store.touch([Progress(kept)]) == ["held"]
+    assert store.abandon("worker") == 0
+
+
 def test_a_renewed_lease_is_not_reaped(store):
     claim = claimed(store)
     let_lease_run_out(store, claim)
