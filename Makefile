@@ -17,7 +17,7 @@ WOMEN ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test reproduce test-pacs test-faults test-containers fuzz setup tools pacs-tools bench bench-gpu bench-service \
-        test-gpu test-soak fault-tools lock supply-chain release-tools airgap test-airgap fmt lint type check \
+        test-gpu test-soak fault-tools container-tools dashboard lock supply-chain release-tools airgap test-airgap fmt lint type check \
         phantom-figures serve clean
 
 setup: $(READY)
@@ -105,8 +105,20 @@ airgap: $(READY)
 test-airgap: $(READY)
 	$(BIN)/python -m tests.airgap
 
-test-containers: $(READY)
+# builds service, gateway and worker-cpu, and does the main job inside them; needs root, 6 GB and minutes
+test-containers: $(READY) container-tools
 	$(BIN)/python tests/containers
+
+container-tools:
+	@{ command -v buildah && command -v debootstrap && command -v redis-server; } >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+	       && apt-get install -y -qq --no-install-recommends buildah debootstrap redis-server >/dev/null; } \
+	  || echo "buildah, debootstrap or redis-server is not installed, and apt-get as root is not to be had"
+
+# the dashboard's own queries drawn from a running Prometheus: make dashboard PROMETHEUS=http://127.0.0.1:9090
+PROMETHEUS ?= http://127.0.0.1:9090
+dashboard: $(READY)
+	@mkdir -p out && $(BIN)/python -m observability panels --prometheus $(PROMETHEUS) --output out/dashboard.png
 
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.run --count 20000 --seed 0 --processes 2

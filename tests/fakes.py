@@ -109,6 +109,12 @@ class SilentPublisher:
     def publish(self, ids: Iterable[str], *, priority: int = 6) -> None: ...
 
 
+def ended_as(runner: Any) -> set[tuple[str, ...]]:
+    """Operations and outcomes that the worker has counted."""
+    counted = (sample for metric in runner.metrics.items.collect() for sample in metric.samples)
+    return {tuple(sample.labels.values()) for sample in counted if sample.name.endswith("_total")}
+
+
 if __name__ == "__main__":
     from reacquire.jobs.logs import set_up
     from worker.app import serve

@@ -1,7 +1,7 @@
 """How a worker or a courier lets go of a job: commit, count, log, forget, and delete the bytes that nobody needs.
 
 Every commit carries the claim; one with a stale token changes nothing and the files of that run are deleted, so a job
-never has two results. A commit that can't reach Redis is tried again for as long as the lease may last.
+never has two results. A commit that can't reach Redis is tried again until it does, or the process stops.
 """
 
 import time
@@ -91,14 +91,19 @@ class Endings:
             self._wake(claim)
 
     def _commit(self, commit: Callable[[], State | None]) -> State | None:
-        """What became of the job. The pulse renews the lease meanwhile; a process that stops tries only once."""
-        deadline = time.monotonic() + self.store.config.lease_s
-        while True:
+        """What became of the job. The pulse renews the lease meanwhile, and ends the process when it takes too long.
+
+        A process that stops tries once, and after a failure no other claim: each could wait for a time-out.
+        """
+        while not self.leases.cut_off.is_set():
             try:
                 return commit()
             except CUT_OFF:
-                if time.monotonic() > deadline or self.leases.draining.wait(COMMIT_AGAIN_S):
+                if self.leases.draining.is_set():
+                    self.leases.cut_off.set()
                     raise
+            time.sleep(COMMIT_AGAIN_S)  # not draining.wait(): a signal handler in this thread sets it
+        raise redis.ConnectionError("cut off while stopping")
 
     def _wake(self, claim: Claim) -> None:
         try:

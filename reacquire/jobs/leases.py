@@ -26,6 +26,7 @@ class Leases:
         self._taken: dict[Claim, float] = {}
         self._verdicts: dict[Claim, Held] = {}
         self.draining = threading.Event()
+        self.cut_off = threading.Event()  # Redis is away from a process that stops: it waits for it no more
         self._fed = clock()
 
     def feed(self) -> None:

@@ -98,8 +98,9 @@ class Pulse(threading.Thread):
         """Stop beating and say good-bye, so that nobody has to wait for silence; the work must have stopped before."""
         self._stop_event.set()
         self.join(timeout=5)
-        self._try(lambda: self._reconciler.abandon(self._info.name))
-        self._try(lambda: self._presence.leave(self._info.name))
+        if not self._leases.cut_off.is_set():
+            self._try(lambda: self._reconciler.abandon(self._info.name))
+            self._try(lambda: self._presence.leave(self._info.name))
         if self._ready_file is not None:
             self._ready_file.unlink(missing_ok=True)
 

@@ -10,9 +10,10 @@ import structlog
 from reacquire.jobs.blobs import BlobStore
 from reacquire.jobs.broker import URGENT, Publisher
 from reacquire.jobs.ends import NOBODY, EndWitness
+from reacquire.jobs.logs import describe
 from reacquire.jobs.presence import Presence
 from reacquire.jobs.states import FINISHED
-from reacquire.jobs.store import JobStore
+from reacquire.jobs.store import JobStore, Reaped
 
 log = structlog.get_logger("reacquire.jobs")
 
@@ -35,7 +36,7 @@ class Reconciler:
         self._resend()
         for job_id in self.store.expire():
             self.witness.ended(self.store, job_id)
-            self.blobs.drop_job(job_id)
+        self._drop()
         return True
 
     def abandon(self, name: str) -> None:
@@ -49,12 +50,24 @@ class Reconciler:
             log.warning("lease ran out", job=job.id, stage=job.stage, now=job.state)
             if job.state in FINISHED:
                 self.witness.ended(self.store, job.id)
-            if job.must_be_sent:
-                self.publisher.publish([job.id], priority=URGENT)
-            elif job.state == "failed" and job.stage == "deliver":  # what could not be delivered stays within reach
-                self.blobs.drop_inputs(job.id)
-            elif job.state != "queued":
-                self.blobs.drop_job(job.id)
+            try:
+                self._follow_up(job)
+            except Exception as error:  # no message: it is sent again; no deletion: expiry sees to it
+                log.warning("job taken over in part", job=job.id, error=describe(error))
+
+    def _follow_up(self, job: Reaped) -> None:
+        if job.must_be_sent:
+            self.publisher.publish([job.id], priority=URGENT)
+        elif job.state == "failed" and job.stage == "deliver":  # what could not be delivered stays within reach
+            self.blobs.drop_inputs(job.id)
+        elif job.state != "queued":
+            self.blobs.drop_job(job.id)
+
+    def _drop(self) -> None:
+        """Delete the bytes of jobs that are no more; what can't be deleted now is tried again at the next pass."""
+        for job_id in self.store.to_drop():
+            self.blobs.drop_job(job_id)
+            self.store.dropped(job_id)
 
     def _resend(self) -> None:
         """Messages can die with the worker that had prefetched them; a second copy of a message does no harm."""

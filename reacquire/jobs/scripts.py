@@ -169,12 +169,13 @@ end
 return 0
 """
 
-# ARGV: prefix, worker   -> how many of its leases end now: it has none of these jobs in hand
+# ARGV: prefix, worker   -> how many of its leases end now: it has none of these jobs in hand, and nobody died over them
 ABANDON = """
 local found = 0
-for _, id in ipairs(redis.call('ZRANGE', P .. ':running', 0, -1)) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. ':running', '(' .. NOW, '+inf')) do
   if redis.call('HGET', key(id), 'worker') == ARGV[2] then
     redis.call('ZADD', P .. ':running', NOW, id)
+    redis.call('HINCRBY', key(id), 'attempts', -1)
     found = found + 1
   end
 end
@@ -182,18 +183,16 @@ return found
 """
 
 # ARGV: prefix, id, token, event, ttl, failure, code, delay, then field, value, ...   -> the new state, '' for a stale
-# token. The fields are committed with the event, unless the job was cancelled meanwhile. Asked again with the same
-# token, as after a lost answer, it changes nothing and says the same.
+# token. The fields are committed with the event, unless the job was cancelled meanwhile. Asked again with a token of
+# lately, as after a lost answer, it changes nothing and says the same, whoever has had the job since.
 FINISH = """
 local id, event, ttl, delay = ARGV[2], ARGV[4], ARGV[5], tonumber(ARGV[8])
 local function settled(state)
-  redis.call('HSET', key(id), 'settled', ARGV[3] .. ' ' .. state)
+  redis.call('HSET', key(id), 'settled:' .. ARGV[3], state)
+  redis.call('HDEL', key(id), 'settled:' .. ARGV[3] - 8)
   return state
 end
-if not holds(id, ARGV[3]) then
-  local token, state = string.match(redis.call('HGET', key(id), 'settled') or '', '^(%d+) (%a+)$')
-  return token == ARGV[3] and state or ''
-end
+if not holds(id, ARGV[3]) then return redis.call('HGET', key(id), 'settled:' .. ARGV[3]) or '' end
 if redis.call('HGET', key(id), 'cancel') == '1' then event = 'cancel' end
 if event ~= 'cancel' and #ARGV > 8 then redis.call('HSET', key(id), unpack(ARGV, 9)) end
 if event == 'fail' then return settled(fail(id, ARGV[6], ARGV[7], ttl)) end
@@ -255,6 +254,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. ':finished', '-inf', NOW, '
   if move(id, 'expire', 0) then
     redis.call('HDEL', key(id), 'artifacts', 'inputs', 'failure', 'delivery')
     redis.call('PEXPIRE', key(id), ARGV[2])
+    redis.call('SADD', P .. ':drop', id)
   else
     redis.call('ZREM', P .. ':finished', id)
   end
@@ -287,6 +287,7 @@ for _, index in ipairs({QUEUES['compute'], QUEUES['fetch'], 'running', 'finished
 end
 disown(id)
 local gone = redis.call('DEL', key(id))
+redis.call('SADD', P .. ':drop', id)
 redis.call('PUBLISH', P .. ':ends', id)
 return gone
 """

@@ -325,6 +325,14 @@ class JobStore:
         """Move finished jobs past their time to live to ``expired``; the ids whose blobs must go."""
         return self._call("EXPIRE", _ms(self.config.tombstone_ttl_s))
 
+    def to_drop(self, most: int = 200) -> list[str]:
+        """Some of the jobs that were deleted or have expired, and whose bytes may still be there."""
+        return list(self.client.srandmember(self.key("drop"), most))
+
+    def dropped(self, job_id: str) -> None:
+        """No byte of it is left."""
+        self.client.srem(self.key("drop"), job_id)
+
     def stale(self, age_s: float) -> list[str]:
         """Queued jobs whose last message is older than ``age_s``, now marked as sent again."""
         return self._call("STALE", _ms(age_s))

@@ -92,4 +92,5 @@ def cancel(context: ContextDep, caller: Caller, record: Existing) -> Job:
 def delete(context: ContextDep, caller: Caller, record: Existing) -> None:
     witness(context.trail, "delete", caller.id, job=record.id, operation=record.operation)
     context.store.delete(record.id)
-    context.blobs.drop_job(record.id)
+    context.blobs.drop_job(record.id)  # if that fails, the reconciler does it
+    context.store.dropped(record.id)

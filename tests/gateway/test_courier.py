@@ -362,10 +362,11 @@ def test_a_stopping_courier_gives_its_jobs_back(make, intake, store, pacs):
     assert (record.state, record.attempts, record.postponed) == ("queued", 0, 0)
 
 
-def test_an_outage_of_redis_leaves_the_job_to_its_lease(make, intake, store, monkeypatch):
+def test_a_stop_in_an_outage_of_redis_leaves_the_job_to_its_lease(make, intake, store, monkeypatch):
     job_id, courier = enter(intake), make()
 
     def unreachable(*_, **__):
+        courier.leases.draining.set()  # until it stops, it would try again
         raise redis.ConnectionError("down")
 
     monkeypatch.setattr(store, "advance", unreachable)

@@ -1,5 +1,6 @@
 """What a crash leaves behind is put right: leases, lost messages, results past their time; and the heartbeat thread."""
 
+import obstore.exceptions
 import pytest
 from fakes import orders
 
@@ -95,6 +96,41 @@ def test_results_past_their_time_are_deleted(reconciler, store, blobs):
     assert store.get(job_id).state == "expired"
     with pytest.raises(JobError):
         blobs.get(artifact.key)
+
+
+@pytest.mark.parametrize("end", ["expired", "deleted"])
+def test_bytes_that_could_not_be_deleted_are_deleted_later(reconciler, store, blobs, monkeypatch, end):
+    job_id = enter(store, blobs)
+    (key,) = store.get(job_id).inputs
+    if end == "deleted":
+        store.delete(job_id)
+    else:
+        store.succeed(store.claim([job_id], "w")[0], [])
+        store.client.zadd(store.key("finished"), {job_id: 1})
+
+    def away(_):
+        raise obstore.exceptions.GenericError("away")
+
+    with monkeypatch.context() as outage, pytest.raises(obstore.exceptions.GenericError):
+        outage.setattr(blobs, "_drop", away)
+        reconciler.tick("w1", 0.001)
+    assert blobs.get(key)
+    while not reconciler.tick("w1", 0.001):
+        pass
+    with pytest.raises(JobError):
+        blobs.get(key)
+    assert store.to_drop() == []
+
+
+def test_one_job_whose_message_fails_keeps_no_other_waiting(reconciler, store, blobs, publisher, monkeypatch):
+    ids = [enter(store, blobs) for _ in range(3)]
+    for job_id in ids:
+        store.claim([job_id], "dead")
+        store.client.zadd(store.key("running"), {job_id: 1})
+    real, fails = publisher.publish, [1]
+    monkeypatch.setattr(publisher, "publish", lambda *a, **k: fails.pop() / 0 if fails else real(*a, **k))
+    reconciler._take_over()
+    assert len(publisher.sent) == 2
 
 
 @pytest.fixture

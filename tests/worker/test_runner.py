@@ -2,57 +2,15 @@
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import obstore.exceptions
 import pytest
-import redis
-from fakes import FakePipeline, orders
+from fakes import ended_as
 
 from reacquire.errors import JobError
-from reacquire.jobs import OperationSpec, new_job_id
-from reacquire.jobs.blobs import BlobStore
-from reacquire.jobs.leases import Leases
 from reacquire.jobs.store import JobStore, Reaped
-from worker.batching import BatchPolicy
 from worker.memory import is_out_of_memory
-from worker.metrics import WorkerMetrics
-from worker.runner import Runner
-
-
-@pytest.fixture
-def pipeline() -> FakePipeline:
-    return FakePipeline()
-
-
-@pytest.fixture
-def returned() -> list[str]:
-    """Ids that the runner sent back to the queue."""
-    return []
-
-
-@pytest.fixture
-def runner(store: JobStore, blobs: BlobStore, pipeline: FakePipeline, returned: list[str]) -> Runner:
-    leases = Leases(store)
-    policy = BatchPolicy(items=16, budget=16_000)
-    return Runner("w", pipeline, store, blobs, leases, policy, WorkerMetrics(), returned.extend, progress_s=0.0)
-
-
-@pytest.fixture
-def submit(store: JobStore, blobs: BlobStore) -> Callable[..., str]:
-    def enter(operation: str = "segment", **what) -> str:
-        job_id = new_job_id()
-        store.create(job_id, OperationSpec(operation=operation), blobs.put_inputs(job_id, [orders(**what)]))
-        return job_id
-
-    return enter
-
-
-def ended_as(runner: Runner) -> set[tuple[str, ...]]:
-    """Operations and outcomes that the worker has counted."""
-    counted = (sample for metric in runner.metrics.items.collect() for sample in metric.samples)
-    return {tuple(sample.labels.values()) for sample in counted if sample.name.endswith("_total")}
 
 
 def states(store: JobStore, ids: list[str]) -> list[str]:
@@ -204,78 +162,6 @@ def test_files_of_a_run_that_died_before_its_commit_are_gone_after_the_next(runn
     assert {path.relative_to(tmp_path / "blobs").as_posix() for path in written} == kept
 
 
-def unreachable(*_, **__):
-    raise redis.ConnectionError("down")
-
-
-def answer_lost(call, times=1):
-    """``call`` does what it does, but whoever asked is cut off before the answer, as often as that."""
-    left = [times]
-
-    def cut_off(*args, **kwargs):
-        answer = call(*args, **kwargs)
-        if left[0] == 0:
-            return answer
-        left[0] -= 1
-        raise redis.ConnectionError("cut off")
-
-    return cut_off
-
-
-def test_an_outage_that_lasts_leaves_the_job_to_its_lease(runner, store, submit, monkeypatch):
-    store.config = store.config.model_copy(update={"lease_s": 0.3})
-    job_id = submit()
-    monkeypatch.setattr(store, "succeed", unreachable)
-    runner.handle([job_id])
-    assert store.get(job_id).state == "running"
-    assert runner.leases.held == ()
-
-
-def test_a_process_that_stops_waits_for_no_outage(runner, store, submit, monkeypatch):
-    job_id = submit()
-    monkeypatch.setattr(store, "release", unreachable)
-    runner.leases.draining.set()
-    started = time.monotonic()
-    runner._settle(runner._take(job_id), None)
-    assert time.monotonic() - started < 0.5
-    assert store.get(job_id).state == "running"
-
-
-def test_a_commit_is_tried_until_redis_is_back(runner, store, submit, monkeypatch):
-    job_id = submit()
-    real, tries = store.succeed, []
-
-    def later(*args, **kwargs):
-        tries.append(1)
-        return unreachable() if len(tries) < 3 else real(*args, **kwargs)
-
-    monkeypatch.setattr(store, "succeed", later)
-    runner.handle([job_id])
-    assert (store.get(job_id).state, store.get(job_id).attempts, len(tries)) == ("succeeded", 1, 3)
-
-
-def test_a_commit_whose_answer_was_lost_keeps_its_result(runner, store, blobs, submit, monkeypatch):
-    job_id = submit()
-    monkeypatch.setattr(store, "succeed", answer_lost(store.succeed, times=2))
-    runner.handle([job_id])
-    record = store.get(job_id)
-    assert record.state == "succeeded"
-    assert all(blobs.get(artifact.key) for artifact in record.artifacts)
-    assert ended_as(runner) == {("segment", "succeeded")}
-    assert list(store.totals().values()) == [1]
-
-
-def test_a_claim_whose_answer_was_lost_goes_to_others_with_the_next_messages(runner, store, submit, monkeypatch):
-    job_id, other = submit(), submit()
-    with monkeypatch.context() as cut:
-        cut.setattr(store, "claim", answer_lost(store.claim))
-        runner.handle([job_id])
-    assert (store.get(job_id).state, store.reap()) == ("running", [])
-    runner.handle([other])
-    assert [job.id for job in store.reap()] == [job_id]
-    assert store.get(other).state == "succeeded"
-
-
 def away(*_, **__):
     raise obstore.exceptions.GenericError("away")
 
@@ -316,16 +202,6 @@ def test_patience_does_not_shield_a_job_that_kills_its_workers(runner, store, bl
         store.client.zadd(store.key("running"), {job_id: 1})  # its lease ran out
         store.reap()
     assert (store.get(job_id).state, store.get(job_id).failure.code) == ("failed", "job-failed")
-
-
-def test_storage_and_store_away_at_once_leave_the_job_to_its_lease(runner, store, blobs, submit, monkeypatch):
-    store.config = store.config.model_copy(update={"lease_s": 0.3})
-    job_id = submit()
-    monkeypatch.setattr(blobs, "get", away)
-    with monkeypatch.context() as outage:
-        outage.setattr(store, "release", unreachable)
-        runner.handle([job_id])
-    assert (store.get(job_id).state, runner.leases.held) == ("running", ())
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,18 @@ def test_a_commit_is_repeated_only_for_its_own_claim(store):
     assert store.release(first) == "queued", "what became of the first claim"
     assert store.get(first.id).state == "running"
     store.succeed(second, [ARTIFACT])
-    assert store.succeed(first, [ARTIFACT]) is None
+    assert store.succeed(first, [ARTIFACT]) == "queued"
+    assert store.get(first.id).state == "succeeded"
+    assert store.succeed(Claim(first.id, 7), [ARTIFACT]) is None, "a claim that nobody had"
+
+
+def test_a_record_remembers_the_last_claims_only(store):
+    job_id = queued(store)
+    for _ in range(20):
+        (claim,) = store.claim([job_id], "worker")
+        store.release(claim)
+    fields = [name for name in store.client.hgetall(store.key(f"job:{job_id}")) if name.startswith("settled:")]
+    assert sorted(int(name.split(":")[1]) for name in fields) == list(range(13, 21))
 
 
 def test_a_worker_that_has_nothing_in_hand_lets_go_of_what_it_holds(store):
@@ -97,6 +108,15 @@ def test_a_worker_that_has_nothing_in_hand_lets_go_of_what_it_holds(store):
     assert store.reap() == [Reaped(lost.id, "queued", "compute")]
     assert store.touch([Progress(kept)]) == ["held"]
     assert store.abandon("worker") == 0
+
+
+def test_a_claim_that_was_lost_on_the_way_is_no_attempt(store):
+    job_id = queued(store)
+    for _ in range(2 * store.config.max_attempts):
+        store.claim([job_id], "worker")
+        assert [store.abandon("worker"), store.abandon("worker")] == [1, 0]
+        assert store.reap() == [Reaped(job_id, "queued", "compute")]
+    assert store.get(job_id).attempts == 0
 
 
 def test_a_renewed_lease_is_not_reaped(store):
