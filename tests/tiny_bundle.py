@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from reacquire.bundles.manifest import file_sha256
 from reacquire.iap import Categorical, Encoding, load_vocabulary
 from reacquire.imaging import Preprocessing
 from reacquire.networks import (
@@ -16,10 +17,12 @@ from reacquire.networks import (
     DirectConfig,
     PredictorConfig,
     SegmenterConfig,
+    ToneConfig,
     build_denoiser,
     build_editor,
     build_predictor,
     build_segmenter,
+    build_tone,
     parameter_count,
 )
 from training.pack import DIRECT, PAPER, Card, pack_bundle
@@ -36,12 +39,13 @@ DEFAULTS = {"direct": DIRECT, "sdedit": {**PAPER, "steps": 2}, "inversion": {"st
 
 
 def tiny_configs(method: str) -> dict:
-    """Configurations of the three networks, as small as their architecture goes."""
+    """Configurations of the networks, as small as their architecture goes."""
     width = sum(EDITORS["default"].parameter_widths if method == "direct" else DENOISERS["paper"].parameter_widths)
     return {
         "editor": _tiny_editor() if method == "direct" else _tiny_denoiser(),
         "predictor": PredictorConfig(outputs=width, channels=(8, 8, 8, 8)),
         "segmenter": SegmenterConfig(channels=(4, 8, 16)),
+        "tone": ToneConfig(EDITORS["default"].parameter_widths, width=8),
     }
 
 
@@ -60,6 +64,8 @@ def _build(config) -> nn.Module:
         return build_denoiser(config)
     if isinstance(config, DirectConfig):
         return build_editor(config)
+    if isinstance(config, ToneConfig):
+        return build_tone(config)
     return build_predictor(config) if isinstance(config, PredictorConfig) else build_segmenter(config)
 
 
@@ -109,9 +115,14 @@ def pack_tiny(
     name: str = "tiny",
     version: str = "0.0.1",
     unseen: dict | None = None,
+    tone: bool = False,
 ) -> Path:
     """Write runs and pack them; returns the bundle's folder."""
     runs = {model: tiny_run(folder / "runs" / model, model, method, unseen=unseen) for model in MODELS}
+    if tone:  # fitted to the segmenter as it is packed, which takes a packing to know
+        packed = pack_tiny(folder / "before", method, unseen=unseen)
+        digest = file_sha256(packed / "models" / "segmenter.safetensors")
+        runs["tone"] = tiny_run(folder / "runs" / "tone", "tone", segmenter=digest)
     card = Card(name, version, "random weights for tests", "2026-01-01")
     pack_bundle(folder / name, card, runs, DEFAULTS[method], metrics={}, licence_file=LICENCE)
     return folder / name

@@ -28,6 +28,7 @@ from training.progress import steps as steps_bar
 from training.record import read_record
 from training.reproduce import reproduce_command
 from training.runs import run_training, training_rows, with_overrides
+from training.tone import tone_command
 from training.tracking import TrackerName
 
 app = typer.Typer(help="Train, evaluate and pack the three models.", no_args_is_help=True)
@@ -77,6 +78,7 @@ app.command()(split)
 app.command()(augment)
 app.command()(downstream)
 app.command("reproduce")(reproduce_command)
+app.command("tone")(tone_command)
 
 
 @app.command()
@@ -239,6 +241,7 @@ def pack(
     editor: Annotated[Path, typer.Option(help="run folder")],
     predictor: Annotated[Path, typer.Option(help="run folder")],
     segmenter: Annotated[Path, typer.Option(help="run folder")],
+    tone: Annotated[Path | None, typer.Option(help="run folder of the tone command")] = None,
     version: str = "0.1.0",
     description: str = "Counterfactual editor, parameter predictor and tissue segmenter",
     training_data: Annotated[
@@ -249,14 +252,14 @@ def pack(
     guidance_scale: Annotated[float | None, typer.Option(help="of the paper's method")] = None,
     noise: Annotated[bool | None, typer.Option(help="of a direct editor: results show the target's noise")] = None,
 ) -> None:
-    """Pack three finished runs as a bundle."""
+    """Pack three finished runs as a bundle, and a tone network with them."""
     asked = {"steps": steps, "guidance_scale": guidance_scale, "noise": noise}
     try:
         own = PAPER if (read_record(editor).method or {}).get("method") == "sdedit" else DIRECT
         pack_bundle(
             folder,
             Card(folder.name, version, description, datetime.now(UTC).date().isoformat(), training_data),
-            {"editor": editor, "predictor": predictor, "segmenter": segmenter},
+            {"editor": editor, "predictor": predictor, "segmenter": segmenter} | ({"tone": tone} if tone else {}),
             {**own, **{name: value for name, value in asked.items() if value is not None}},
             metrics=_metrics(metrics) if metrics else {},
             licence_file=LICENCE,

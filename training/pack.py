@@ -22,6 +22,7 @@ from training.model_card import model_card, monai_metadata
 from training.record import RunRecord, read_record, unseen_categories
 
 MODELS = ("editor", "predictor", "segmenter")
+MAY_LACK = ("tone",)
 SIMULATED = (
     "Trained on simulated women of the Reacquire phantom only; no patient data was seen, and nothing is claimed about "
     "real patients."
@@ -54,7 +55,7 @@ def pack_bundle(
     metrics: Mapping[str, Mapping[str, Any]],
     licence_file: Path,
 ) -> Manifest:
-    """Write a bundle from one finished run each for ``editor``, ``predictor`` and ``segmenter``.
+    """Write a bundle from one finished run each for ``editor``, ``predictor`` and ``segmenter``, and maybe ``tone``.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def pack_bundle(
     OSError
         When the bundle can't be written, as on a full disk; nothing is left of it.
     """
-    records = {name: read_record(runs[name]) for name in MODELS}
+    records = {name: read_record(runs[name]) for name in (*MODELS, *(n for n in MAY_LACK if n in runs))}
     _check_agreement(records)
     training_data = _training_data(card, records)
     if folder.exists():
@@ -77,6 +78,8 @@ def pack_bundle(
         for sub in ("configs", "models", "docs"):
             (part / sub).mkdir()
         networks = {name: _add_network(part, name, runs[name], record) for name, record in records.items()}
+        if "tone" in networks and file_sha256(part / networks["segmenter"].file) != records["tone"].segmenter:
+            raise ValueError("the tone network was fitted with another segmenter than the one that is packed")
         shutil.copyfile(licence_file, part / "LICENSE")
         (part / "docs" / "data_license.txt").write_text(training_data + "\n", encoding="utf-8")
         (part / "docs" / "README.md").write_text(
@@ -112,6 +115,9 @@ def _made_whole(folder: Path) -> Iterator[Path]:
         part.mkdir(parents=True)
         yield part
         part.rename(folder)
+    except ValueError:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     except (OSError, SafetensorError) as error:
         shutil.rmtree(part, ignore_errors=True)
         why = getattr(error, "strerror", None) or error
@@ -122,7 +128,8 @@ def _check_agreement(records: Mapping[str, RunRecord]) -> None:
     for fact in ("vocabulary", "preprocessing"):
         if any(getattr(record, fact) != getattr(records["editor"], fact) for record in records.values()):
             raise ValueError(f"the runs were trained with different editions of the {fact}")
-    if records["editor"].layout != records["predictor"].layout:
+    conditioned = [record for name, record in records.items() if name != "segmenter"]
+    if any(record.layout != records["editor"].layout for record in conditioned):
         raise ValueError("editor and predictor were trained with vectors of different layouts")
     for name, record in records.items():
         if record.model != name:

@@ -29,6 +29,7 @@ class RunRecord:
     method : of an editor, the fields of its setup in ``reacquire.bundles.manifest`` that training decides
     scanners : the training slices' combinations of categories with the range of each number, see ``count_scanners``
     precision : that the run was computed in, see ``TrainConfig``
+    segmenter : of a tone network, sha256 of the weights (as packed) that told it the tissues
     validation : the best validation loss and the step after which it was taken, None without validation
     started_from : sha256 of the weights file that training started from, None for fresh weights
     """
@@ -50,6 +51,7 @@ class RunRecord:
     scanners: list[dict[str, Any]] = field(default_factory=list)
     precision: str = "32-true"
     validation: dict[str, float] | None = None
+    segmenter: str | None = None
 
 
 def count_seen(cache: SliceCache, encoding: Encoding) -> dict[str, dict[str, int]]:

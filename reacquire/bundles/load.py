@@ -21,10 +21,12 @@ from reacquire.networks import (
     DirectConfig,
     PredictorConfig,
     SegmenterConfig,
+    ToneConfig,
     build_denoiser,
     build_editor,
     build_predictor,
     build_segmenter,
+    build_tone,
     parameter_count,
 )
 
@@ -38,6 +40,7 @@ class LoadedBundle(NamedTuple):
     editor: nn.Module
     predictor: nn.Module
     segmenter: nn.Module
+    tone: nn.Module | None = None
 
 
 def load_bundle(folder: Path, *, device: str = "cpu") -> LoadedBundle:
@@ -62,6 +65,7 @@ def load_bundle(folder: Path, *, device: str = "cpu") -> LoadedBundle:
         _fill(_editor(manifest, encoding), folder, networks.editor, device),
         _fill(build_predictor(predictor), folder, networks.predictor, device),
         _fill(build_segmenter(_config(SegmenterConfig, networks.segmenter)), folder, networks.segmenter, device),
+        _fill(_tone(networks.tone, encoding), folder, networks.tone, device) if networks.tone else None,
     )
 
 
@@ -89,7 +93,14 @@ def _editor(manifest: Manifest, encoding: Encoding) -> nn.Module:
     return build_editor(config) if isinstance(config, DirectConfig) else build_denoiser(config)
 
 
-C = TypeVar("C", DirectConfig, DenoiserConfig, PredictorConfig, SegmenterConfig)
+def _tone(entry: NetworkEntry, encoding: Encoding) -> nn.Module:
+    config = _config(ToneConfig, entry)
+    if config.parameter_widths != tuple(p.width for p in encoding.parameters):
+        raise BundleError(f"{entry.file} takes vectors of another layout than {encoding.layout}")
+    return build_tone(config)
+
+
+C = TypeVar("C", DirectConfig, DenoiserConfig, PredictorConfig, SegmenterConfig, ToneConfig)
 
 
 def _config(kind: type[C], entry: NetworkEntry) -> C:

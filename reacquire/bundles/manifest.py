@@ -104,9 +104,17 @@ class NetworkEntry(Strict):
 
 
 class Networks(Strict):
+    """The networks of a bundle; ``tone``, which moves gland after the editor, may be absent."""
+
     editor: NetworkEntry
     predictor: NetworkEntry
     segmenter: NetworkEntry
+    tone: NetworkEntry | None = None
+
+    @property
+    def entries(self) -> tuple[NetworkEntry, ...]:
+        """Those that there are."""
+        return tuple(e for e in (self.editor, self.predictor, self.segmenter, self.tone) if e is not None)
 
 
 class TrainedScanner(Strict):
@@ -146,9 +154,11 @@ class Manifest(Strict):
 
     @model_validator(mode="after")
     def _weights_are_hashed(self) -> Self:
-        for entry in (self.networks.editor, self.networks.predictor, self.networks.segmenter):
+        for entry in self.networks.entries:
             if entry.file not in self.files:
                 raise ValueError(f"the weights {entry.file} are not among the hashed files")
+        if self.networks.tone is not None and self.editing.method != "direct":
+            raise ValueError("a tone network follows a direct editor, no other")
         return self
 
 

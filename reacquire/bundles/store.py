@@ -89,7 +89,7 @@ class Inventory:
             ``model-not-found``, listing what there is; or saying why that very bundle was refused.
         """
         if not LABEL.fullmatch(label):
-            raise BundleError("a bundle is named NAME@VERSION, such as phantom-v1@1.0.0", code="model-not-found")
+            raise BundleError("a bundle is named NAME@VERSION, such as phantom-v1@1.1.0", code="model-not-found")
         for info in self.sound:
             if info.ref.label == label:
                 return info

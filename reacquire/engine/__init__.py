@@ -7,6 +7,7 @@ from reacquire.engine.editor import Editor
 from reacquire.engine.judges import CLASSES, Predictor, Segmenter
 from reacquire.engine.method import Settings
 from reacquire.engine.pipeline import Pipeline
+from reacquire.engine.tone import Tone
 from reacquire.engine.work import Outcome, Prediction, Raw, Work
 from reacquire.errors import BundleError
 
@@ -43,6 +44,7 @@ def load_pipeline(
         When the bundle is not sound, or does not say what it was trained on although support is asked for.
     """
     loaded = load_bundle(folder, device=device)
+    tone = Tone(loaded.tone, loaded.segmenter) if loaded.tone else None
     if least_support > 0 and not loaded.info.manifest.trained_on:
         raise BundleError(f"{loaded.info.name} does not say what it was trained on, so no support can be demanded")
     return Pipeline(
@@ -51,7 +53,7 @@ def load_pipeline(
         preprocessing=loaded.preprocessing,
         predictor=Predictor(loaded.predictor, loaded.encoding, loaded.info.unseen),
         segmenter=Segmenter(loaded.segmenter),
-        editor=Editor(loaded.editor, loaded.encoding, loaded.info.manifest.editing),
+        editor=Editor(loaded.editor, loaded.encoding, loaded.info.manifest.editing, tone),
         device=device,
         slices_per_batch=slices_per_batch,
         uid_root=uid_root,

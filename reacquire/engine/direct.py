@@ -18,6 +18,7 @@ from reacquire.bundles.manifest import DirectSetup
 from reacquire.diffusion import ItemNoise, OnStep, Seed
 from reacquire.diffusion.loop import iterate
 from reacquire.engine.method import Settings
+from reacquire.engine.tone import Tone
 from reacquire.errors import InputError
 from reacquire.jobs.spec import Options
 from reacquire.networks import Condition
@@ -29,10 +30,14 @@ ROUNDED_OFF = 0.05  # of the wanted level: differences in noise below it add les
 
 @dataclass(frozen=True)
 class Direct:
-    """``network`` answers (B, 2 or more, S, S): the change, and the standard deviation of the target's noise."""
+    """``network`` answers (B, 2 or more, S, S): the change, and the standard deviation of the target's noise.
+
+    ``tone`` moves gland after it.
+    """
 
     network: nn.Module
     setup: DirectSetup
+    tone: Tone | None = None
 
     def check(self, options: Options) -> None:
         """Refuse options of the reverse diffusion, which this method does not run.
@@ -73,11 +78,14 @@ class Direct:
             here, there = source_iap.index(items), target_iap.index(items)
             change, level = self._answer(image, here, there)
             edited = image + change
+            lacking = torch.zeros_like(level)
             if settings.noise:
                 cleaning, present = self._answer(image, here, here)
                 edited = edited - kept_share(level, present) * cleaning
-                edited = with_noise(edited, missing_noise(level, present), noise, items)
-            return edited, memory
+                lacking = missing_noise(level, present)
+            if self.tone is not None:
+                edited = self.tone.correct(image, edited, here, there)
+            return with_noise(edited, lacking, noise, items) if settings.noise else edited, memory
 
         return iterate(advance, source, 1, noise, on_step)
 

@@ -13,6 +13,7 @@ from reacquire.engine.inversion import Inversion
 from reacquire.engine.method import Method, Settings
 from reacquire.engine.samples import passes
 from reacquire.engine.sdedit import Sdedit
+from reacquire.engine.tone import Tone
 from reacquire.errors import InputError, PixelError
 from reacquire.iap import Encoding, Record
 from reacquire.jobs.spec import Options
@@ -21,16 +22,17 @@ from reacquire.networks import Condition, Denoiser, fold_cross_attention
 
 @dataclass(frozen=True)
 class Editor:
-    """The network, the encoding of its conditions, and how it is to be run."""
+    """The network, the encoding of its conditions, how it is to be run, and what follows it in a direct bundle."""
 
     network: nn.Module
     encoding: Encoding
     setup: EditorSetup
+    tone: Tone | None = None
 
     @cached_property
     def method(self) -> Method:
         if isinstance(self.setup, DirectSetup):
-            return Direct(self.network, self.setup)
+            return Direct(self.network, self.setup, self.tone)
         network = fold_cross_attention(self.network) if isinstance(self.network, Denoiser) else self.network
         return Inversion(network, self.setup) if isinstance(self.setup, InversionSetup) else Sdedit(network, self.setup)
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
-from tiny_bundle import pack_tiny
+from tiny_bundle import LICENCE, MODELS, pack_tiny, tiny_run
 
 from reacquire.bundles import BundleStore
 from reacquire.bundles.load import load_bundle
 from reacquire.bundles.manifest import MANIFEST_NAME, file_sha256
 from reacquire.bundles.store import open_bundle
 from reacquire.errors import BundleError
+from training.pack import DIRECT, Card, pack_bundle
 
 
 @pytest.fixture
@@ -35,6 +36,32 @@ def test_a_packed_bundle_loads(bundle: Path) -> None:
     assert loaded.info.name == "tiny"
     assert not loaded.editor.training
     assert not any(p.requires_grad for p in loaded.segmenter.parameters())
+
+
+def test_a_bundle_may_have_a_tone_network(bundle: Path, tmp_path: Path) -> None:
+    assert load_bundle(bundle).tone is None
+    loaded = load_bundle(pack_tiny(tmp_path / "toned", tone=True))
+    assert loaded.tone is not None
+    assert not loaded.tone.training
+    assert "models/tone.safetensors" in loaded.info.manifest.files
+
+
+def test_a_tone_network_follows_no_diffusion(tmp_path: Path) -> None:
+    toned, paper = pack_tiny(tmp_path / "toned", tone=True), pack_tiny(tmp_path / "paper", "sdedit")
+    editing = json.loads((paper / MANIFEST_NAME).read_text())["editing"]
+    edit_manifest(toned, lambda m: m.update(editing=editing))
+    with pytest.raises(BundleError, match="follows a direct editor"):
+        open_bundle(toned)
+
+
+def test_a_tone_network_is_packed_with_the_segmenter_that_it_goes_by(tmp_path: Path) -> None:
+    runs = {model: tiny_run(tmp_path / model, model) for model in MODELS}
+    runs["tone"] = tiny_run(tmp_path / "tone", "tone", segmenter="f" * 64)
+    card = Card("x", "0.0.1", "", "2026-01-01")
+    with pytest.raises(ValueError, match="another segmenter"):
+        pack_bundle(tmp_path / "x", card, runs, DIRECT, metrics={}, licence_file=LICENCE)
+    assert not (tmp_path / "x").exists()
+    assert not (tmp_path / ".x.part").exists()
 
 
 def test_packing_is_deterministic(tmp_path: Path) -> None:
