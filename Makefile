@@ -45,7 +45,7 @@ reproduce: $(READY)
 # three processes of one thread each (threads of several would spin against each other): many tests wait for processes
 # rather than compute; files stay whole, for their fixtures
 test: $(READY) tools check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 # dciodvfy checks our DICOM objects, promtool our alerts; tests that use them say so and skip where they can't be had
 tools:

@@ -4,6 +4,13 @@ from pathlib import Path
 
 import pytest
 
+# The longest files, a minute or nearly so each, begin first: else the last of them runs while the other processes idle.
+LONGEST = (
+    "test_privacy_routes", "test_augment", "test_serve", "test_phantom_stats", "test_reproduce", "test_samples",
+    "test_distributed", "test_worker_process", "test_training_cli", "test_downstream", "test_bundles_at_run_time",
+    "test_back_pressure", "test_validation",
+)  # fmt: skip
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -13,3 +20,9 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the shared data folder is not beside this checkout")
     return SHARED_DATA
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, all else in its order (``make test`` keeps pytest-xdist from sorting by number of tests)."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
