@@ -149,7 +149,7 @@ def _training_data(card: Card, records: Mapping[str, RunRecord]) -> str:
 
 def _pins(records: Mapping[str, RunRecord], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Vocabulary, preprocessing and method of the manifest, as the runs recorded them."""
-    editor, predictor = records["editor"], records["predictor"]
+    editor = records["editor"]
     if editor.method is None:
         raise ValueError("the editor's record says nothing of its method")
     vocabulary = load_vocabulary()
@@ -162,7 +162,7 @@ def _pins(records: Mapping[str, RunRecord], defaults: Mapping[str, Any]) -> dict
             "name": vocabulary.name,
             "sha256": vocabulary.sha256,
             "layout": encoding.layout,
-            "unseen": unseen_categories(encoding, editor.seen, predictor.seen),
+            "unseen": unseen_categories(encoding, *(r.seen for n, r in records.items() if n != "segmenter")),
         },
         "preprocessing": {"parameters": preprocessing.to_dict(), "sha256": preprocessing.sha256},
         "editing": {**editor.method, **defaults},

@@ -12,6 +12,8 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import torch
 import typer
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
@@ -21,7 +23,6 @@ from reacquire.errors import ReacquireError
 from reacquire.iap import Encoding
 from reacquire.networks import TONES, Condition, ToneNetwork, build_tone, drop, parameter_count
 from training.cache import Row, SliceCache
-from training.checkpoint import write_tensors
 from training.config import TrainError
 from training.data_commands import cached, fail
 from training.ingest import IngestError
@@ -57,7 +58,7 @@ def examples_of(cache: SliceCache, rows: Iterable[Row], encoding: Encoding, tone
     Raises
     ------
     TrainError
-        When no slice with enough gland has a mate.
+        When no two slices with enough gland have a mate.
     """
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -67,7 +68,7 @@ def examples_of(cache: SliceCache, rows: Iterable[Row], encoding: Encoding, tone
         for group in track([g for g in groups.values() if len(g) > 1], "tissue means")
     ]
     found = [part for part in parts if len(part.change)]
-    if not found:
+    if sum(len(part.change) for part in found) < 2:
         raise TrainError("no slice with gland was scanned twice in this cohort: a tone network has nothing to learn")
     return Examples(
         torch.cat([part.statistics for part in found]),
@@ -99,7 +100,13 @@ def _examples_of_group(cache: SliceCache, group: list[Row], encoding: Encoding, 
 
 
 def fit(network: ToneNetwork, examples: Examples, *, seed: int, steps: int, report: Report) -> ToneNetwork:
-    """The network after ``steps`` of AdamW on batches drawn from ``seed``, in evaluation mode."""
+    """The network after ``steps`` of AdamW on batches drawn from ``seed``, in evaluation mode.
+
+    Raises
+    ------
+    TrainError
+        When a loss is not finite.
+    """
     generator = torch.Generator().manual_seed(seed)
     spread, mean = torch.std_mean(examples.statistics, dim=0)
     network.mean.copy_(mean)
@@ -113,6 +120,8 @@ def fit(network: ToneNetwork, examples: Examples, *, seed: int, steps: int, repo
             noise = JITTER * spread * torch.randn(batch.statistics.shape, generator=generator)
             source, target = (drop(c, FORGOTTEN, generator) for c in (batch.source, batch.target))
             loss = l1_loss(network(batch.statistics + noise, source, target), batch.change)
+            if not loss.isfinite():
+                raise TrainError(f"the loss of step {step} is not finite; the cohort may hold pixels that are not")
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -142,11 +151,16 @@ def train_tone(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = build_tone(TONES[PRESET])
-    run.mkdir(parents=True)
+    if run.exists():
+        raise FileExistsError(f"{run} exists and a run is never altered; name a new folder")
     tone = Tone(network, bundle.segmenter)
     examples = examples_of(cache, cache.split("train"), bundle.encoding, tone, track)
     fit(network, examples, seed=seed, steps=steps, report=report)
-    write_tensors(run / "weights.safetensors", network.state_dict())
+    run.mkdir(parents=True)  # not before there is something to write: the same command can be given again
+    try:
+        save_file(network.state_dict(), run / "weights.safetensors")
+    except SafetensorError as error:
+        raise OSError(f"{run} can't be written ({error}); make room, remove it and repeat the command") from error
     write_record(run, _record(bundle, cache, network, seed, steps))
     return run / "weights.safetensors"
 

@@ -24,7 +24,11 @@ class Tone:
     segmenter: nn.Module
 
     def correct(self, source: Tensor, edited: Tensor, here: Condition, there: Condition) -> Tensor:
-        """``edited`` (B, 1, S, S) with its gland's mean moved; ``source`` itself when both parameter sets are one."""
+        """``edited`` (B, 1, S, S) with its gland's mean moved, float32 on the device of the arguments.
+
+        When both parameter sets are one, gland gets back the mean that it has in ``source``: a ``source`` that was not
+        edited stays as it is. Where masks are unsure, the pixels around gland move by their share.
+        """
         probabilities = self.probabilities(source)
         wanted = self.network(tissue_statistics(source, probabilities), here, there)
         gland = probabilities[:, GLAND : GLAND + 1]

@@ -13,11 +13,12 @@ from reacquire.iap import Encoding, load_vocabulary
 from reacquire.networks.condition import Condition
 from reacquire.networks.config import NetworkConfig
 from reacquire.networks.direct import DEFAULT_WIDTHS
-from reacquire.networks.signal import T1_MS, T2S_MS, SignalEquation
+from reacquire.networks.signal import FIELDS_T, T1_MS, T2S_MS, SignalEquation
 from reacquire.networks.tokens import masked_vector
 
 STATISTICS = 9  # mean, spread and share of fat, gland and the rest of the body
 LARGEST = 0.5  # change that it may ask for, on the normalised scale
+FURTHEST = 4.0  # standard deviations from the mean of training beyond which a statistic counts as this far
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,12 @@ class ToneConfig(NetworkConfig):
     width: int = 32
     t1_ms: tuple[float, ...] = T1_MS
     t2s_ms: tuple[float, ...] = T2S_MS
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"width must be at least 1, not {self.width}")
+        if not self.t1_ms or len(self.t1_ms) % len(FIELDS_T) or len(self.t1_ms) != len(self.t2s_ms):
+            raise ValueError("t1_ms and t2s_ms need one entry per tissue at each field strength")
 
 
 TONES: dict[str, ToneConfig] = {"default": ToneConfig(DEFAULT_WIDTHS)}
@@ -68,7 +75,7 @@ class ToneNetwork(nn.Module):
 
     def forward(self, statistics: Tensor, source: Condition, target: Condition) -> Tensor:
         """(B, STATISTICS) of the source's tissues, both parameter sets -> (B,) change of gland's mean."""
-        scaled = (statistics - self.mean) / self.spread
+        scaled = ((statistics - self.mean) / self.spread).clamp(-FURTHEST, FURTHEST)
         change = self._told(scaled, source, target) - self._told(scaled, source, source)
         return LARGEST * torch.tanh(change / LARGEST)
 

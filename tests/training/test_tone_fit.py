@@ -1,7 +1,9 @@
 """Fitting the tone network: it learns what parameters do to gland, the same from the same seed, or says why not."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from fake_cache import write_fake_cache
@@ -93,6 +95,13 @@ def test_what_it_cannot_learn_from_is_said(bundle: LoadedBundle, cache: SliceCac
     paper = load_bundle(pack_tiny(tmp_path / "paper", "sdedit"))
     with pytest.raises(TrainError, match="direct editor"):
         fitted(paper, cache, tmp_path / "c", steps=1, losses=[])
+    empty = cache.rows[:0]
+    with pytest.raises(TrainError, match="scanned twice"):
+        examples_of(cache, empty, bundle.encoding, Tone(nn.Identity(), Right()), untracked)
+    spoilt = replace(cache, cleans=np.full_like(cache.cleans, np.nan))
+    for _ in range(2):  # a fit that failed leaves nothing that stands in the way of the next
+        with pytest.raises(TrainError, match="not finite"):
+            fitted(bundle, spoilt, tmp_path / "spoilt", steps=1, losses=[])
     (tmp_path / "there").mkdir()
     with pytest.raises(FileExistsError):
         fitted(bundle, cache, tmp_path / "there", steps=1, losses=[])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from reacquire.bundles.manifest import DirectSetup, EditorSetup, InversionSetup, SdeditSetup
 from reacquire.engine import Editor, Settings
+from reacquire.engine.tone import Tone
 from reacquire.errors import InputError, PixelError
 from reacquire.iap import Encoding, Record, load_vocabulary
 from reacquire.jobs.spec import Options
@@ -22,6 +23,7 @@ SETUPS: dict[str, EditorSetup] = {
     "inversion": InversionSetup(method="inversion", kind="ddim", steps=3, **DIFFUSION),
     "edit-friendly": InversionSetup(method="inversion", kind="edit-friendly", steps=3, **DIFFUSION),
     "direct": DirectSetup(method="direct", noise=True),
+    "direct with tone": DirectSetup(method="direct", noise=True),
 }
 SIEMENS: Record = {"Manufacturer": "SIEMENS", "ManufacturerModelName": "Avanto", "EchoTime": 1.4}
 GE: Record = {"Manufacturer": "GE MEDICAL SYSTEMS", "ManufacturerModelName": "SIGNA HDx", "EchoTime": 2.4}
@@ -47,11 +49,27 @@ class Doubling(nn.Module):
         return torch.cat([by * image, level], dim=1)
 
 
+class Halves(nn.Module):
+    """Gland on the right, fat on the left, as sure as pixels are bright."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        right = torch.linspace(-8, 8, images.shape[-1]).expand_as(images)
+        return torch.cat([torch.zeros_like(images), -right * images, right * images], dim=1)
+
+
+class Brighter(nn.Module):
+    """Moves gland by what the conditions differ, and by a little of what the source is like."""
+
+    def forward(self, statistics: Tensor, source: Condition, target: Condition) -> Tensor:
+        return 0.1 * (target.vector - source.vector).sum(1) * (1 + statistics[:, 0])
+
+
 def editor(name: str) -> Editor:
     setup = SETUPS[name]
     direct = isinstance(setup, DirectSetup)
     encoding = Encoding(load_vocabulary(), "default" if direct else "paper")
-    return Editor(Doubling() if direct else Tilted(), encoding, setup)
+    tone = Tone(Brighter(), Halves()) if "tone" in name else None
+    return Editor(Doubling() if direct else Tilted(), encoding, setup, tone)
 
 
 def edited(
@@ -87,11 +105,20 @@ def test_rows_that_leave_are_nan_and_spare_the_rest(name: str) -> None:
     torch.testing.assert_close(result[1], edited(name, slices(2), [GE, GE], [5, 6])[1], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("inversion", 2e-3), ("edit-friendly", 1e-5), ("direct", 1e-6)])
+@pytest.mark.parametrize(
+    ("name", "tolerance"),
+    [("inversion", 2e-3), ("edit-friendly", 1e-5), ("direct", 1e-6), ("direct with tone", 1e-6)],
+)
 def test_an_edit_to_the_sources_own_parameters_gives_the_source(name: str, tolerance: float) -> None:
     images = slices(2)
     result = edited(name, images, [SIEMENS] * 2, [5, 6])
     torch.testing.assert_close(result, images, atol=tolerance, rtol=0)
+
+
+def test_a_tone_network_changes_what_the_editor_made() -> None:
+    toned, plain = (edited(name, slices(1), [GE], [5]) for name in ("direct with tone", "direct"))
+    moved = (toned - plain).abs()
+    assert moved[..., 12:].mean() > 10 * moved[..., :4].mean() > 0
 
 
 def test_guidance_away_from_the_source_does_nothing_at_the_sources_parameters() -> None:
