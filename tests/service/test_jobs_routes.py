@@ -62,7 +62,7 @@ def test_an_unchanged_result_is_not_sent_again(client, enter):
 
 
 def test_events_show_each_step_and_end_with_the_job(client, enter):
-    seen = events(client, enter(steps=20, step_s=0.05))
+    seen = events(client, enter(steps=20, step_s=0.15))
     assert [e["event"] for e in seen][-1] == "succeeded"
     steps = [json.loads(e["data"])["progress"]["step"] for e in seen if e["event"] == "running"]
     assert steps == sorted(steps)
