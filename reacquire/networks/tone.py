@@ -18,7 +18,7 @@ from reacquire.networks.tokens import masked_vector
 
 STATISTICS = 9  # mean, spread and share of fat, gland and the rest of the body
 LARGEST = 0.5  # change that it may ask for, on the normalised scale
-FURTHEST = 4.0  # standard deviations from the mean of training beyond which a statistic counts as this far
+FURTHEST = 6.0  # standard deviations from the mean of training beyond which a statistic counts as this far
 
 
 @dataclass(frozen=True)
