@@ -30,7 +30,10 @@ def main() -> None:
     draw.add_argument("--minutes", type=float, default=15.0, help="how far back")
     arguments = parser.parse_args()
     if arguments.command == "panels":
-        panels(arguments)
+        try:
+            panels(arguments)
+        except RuntimeError as error:
+            sys.exit(f"error: {error}")
         return
     for name, text in rendered().items():
         (FOLDER / name).write_text(text, encoding="utf-8")

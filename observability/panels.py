@@ -52,12 +52,15 @@ def ask(prometheus: str, expr: str, window: Window) -> list[dict[str, Any]]:
     Raises
     ------
     RuntimeError
-        When Prometheus refuses the query.
+        When Prometheus does not answer, or refuses the query.
     """
     query = {"query": expr, "start": window.start, "end": window.end, "step": window.step}
     url = f"{prometheus.rstrip('/')}/api/v1/query_range?{urllib.parse.urlencode(query)}"
-    with urllib.request.urlopen(url, timeout=30) as answer:
-        document = json.load(answer)
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            document = json.load(answer)
+    except OSError as error:
+        raise RuntimeError(f"Prometheus does not answer at {prometheus}: {error}") from error
     if document["status"] != "success":
         raise RuntimeError(f"Prometheus refuses {expr}")
     found: list[dict[str, Any]] = document["data"]["result"]

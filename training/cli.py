@@ -31,7 +31,7 @@ from training.runs import run_training, training_rows, with_overrides
 from training.tone import tone_command
 from training.tracking import TrackerName
 
-app = typer.Typer(help="Train, evaluate and pack the three models.", no_args_is_help=True)
+app = typer.Typer(help="Train, evaluate and pack the models of a bundle.", no_args_is_help=True)
 LICENCE = Path(__file__).resolve().parents[1] / "LICENSE"
 
 

@@ -35,7 +35,7 @@ def _nobody(done: int, total: int) -> Collection[int]:  # noqa: ARG001 (the sign
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The three networks of a bundle behind one door.
+    """The networks of a bundle behind one door.
 
     ``slices_per_batch`` bounds the memory of one pass through the networks; ``uid_root`` is the site's own; targets
     with less support than ``least_support`` are refused.
