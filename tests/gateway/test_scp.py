@@ -1,7 +1,6 @@
 """The C-STORE SCP on loopback against pynetdicom's and dcmtk's senders: who is heard, what is kept, who is let go."""
 
 import json
-import shutil
 import socket
 import struct
 import subprocess
@@ -26,6 +25,7 @@ from pynetdicom.sop_class import (
     MRImageStorage,
     Verification,
 )
+from system_tools import system_tool
 
 from gateway.dimse import CONNECTIONS_PER_ASSOCIATION, Scp, transfer_syntaxes
 from gateway.receive import Identity, Receiver
@@ -318,11 +318,21 @@ def test_nothing_of_a_patient_is_logged(scp, caplog, recwarn):
     assert ours and not [r for r in ours if SECRET in r.getMessage() or "1.2.3" in r.getMessage()]
 
 
-needs_dcmtk = pytest.mark.skipif(not shutil.which("storescu"), reason="dcmtk is not installed")
+needs_dcmtk = pytest.mark.skipif(not system_tool("storescu"), reason="dcmtk is not installed")
 
 
 def dcmtk(scp: Running, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [program, "-aet", "SENDER", "-aec", "RQ", *arguments[:-1], "127.0.0.1", str(scp.port), *arguments[-1:]]
+    command = [
+        str(system_tool(program)),
+        "-aet",
+        "SENDER",
+        "-aec",
+        "RQ",
+        *arguments[:-1],
+        "127.0.0.1",
+        str(scp.port),
+        *arguments[-1:],
+    ]
     return subprocess.run([a for a in command if a], capture_output=True, text=True, timeout=60)
 
 

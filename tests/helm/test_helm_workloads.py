@@ -4,7 +4,6 @@ and the workloads beside API and worker: gateway, CPU pool and the number of wor
 import importlib.util
 import json
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -28,6 +27,7 @@ from chart_rendering import (
     render,
 )
 from pydantic_settings import BaseSettings
+from system_tools import system_tool
 
 from gateway.scp import ScpSettings
 from gateway.settings import GatewaySettings
@@ -310,7 +310,7 @@ def test_the_own_redis_comes_from_the_registry_of_the_house(registry: str, image
     assert process["image"] == expected
 
 
-@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is missing (Debian: redis-server)")
+@pytest.mark.skipif(system_tool("redis-server") is None, reason="redis-server is missing (Debian: redis-server)")
 def test_a_real_redis_takes_the_arguments_and_answers_the_probe(tmp_path: Path) -> None:
     values = changed("internal-redis", "redis.internal.server", "redis-server")
     values["redis"]["internal"]["client"] = "redis-cli"
@@ -320,6 +320,7 @@ def test_a_real_redis_takes_the_arguments_and_answers_the_probe(tmp_path: Path) 
     (process,) = only(render(values), "StatefulSet")["spec"]["template"]["spec"]["containers"]
     told = {"$(REDIS_PASSWORD)": "p w#1", "/data": str(tmp_path)}  # what Kubernetes fills in, and the volume
     command = [told.get(part, part) for part in process["command"] + process["args"]]
+    command[0] = str(system_tool(command[0]))
 
     def ping(password: str) -> int:
         probe = process["readinessProbe"]["exec"]["command"]
