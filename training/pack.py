@@ -128,12 +128,16 @@ def _check_agreement(records: Mapping[str, RunRecord]) -> None:
     for fact in ("vocabulary", "preprocessing"):
         if any(getattr(record, fact) != getattr(records["editor"], fact) for record in records.values()):
             raise ValueError(f"the runs were trained with different editions of the {fact}")
-    conditioned = [record for name, record in records.items() if name != "segmenter"]
-    if any(record.layout != records["editor"].layout for record in conditioned):
+    if any(record.layout != records["editor"].layout for record in _conditioned(records)):
         raise ValueError("editor and predictor were trained with vectors of different layouts")
     for name, record in records.items():
         if record.model != name:
             raise ValueError(f"the run given as {name} trained a {record.model}")
+
+
+def _conditioned(records: Mapping[str, RunRecord]) -> list[RunRecord]:
+    """The runs whose networks take or give vectors of parameters."""
+    return [record for name, record in records.items() if name != "segmenter"]
 
 
 def _training_data(card: Card, records: Mapping[str, RunRecord]) -> str:
@@ -162,7 +166,7 @@ def _pins(records: Mapping[str, RunRecord], defaults: Mapping[str, Any]) -> dict
             "name": vocabulary.name,
             "sha256": vocabulary.sha256,
             "layout": encoding.layout,
-            "unseen": unseen_categories(encoding, *(r.seen for n, r in records.items() if n != "segmenter")),
+            "unseen": unseen_categories(encoding, *(record.seen for record in _conditioned(records))),
         },
         "preprocessing": {"parameters": preprocessing.to_dict(), "sha256": preprocessing.sha256},
         "editing": {**editor.method, **defaults},

@@ -88,16 +88,19 @@ def _editor(manifest: Manifest, encoding: Encoding) -> nn.Module:
     entry = manifest.networks.editor
     direct = manifest.editing.method == "direct"
     config: DirectConfig | DenoiserConfig = _config(DirectConfig, entry) if direct else _config(DenoiserConfig, entry)
-    if config.parameter_widths != tuple(p.width for p in encoding.parameters):
-        raise BundleError(f"{entry.file} takes vectors of another layout than {encoding.layout}")
+    _check_layout(entry, config.parameter_widths, encoding)
     return build_editor(config) if isinstance(config, DirectConfig) else build_denoiser(config)
 
 
 def _tone(entry: NetworkEntry, encoding: Encoding) -> nn.Module:
     config = _config(ToneConfig, entry)
-    if config.parameter_widths != tuple(p.width for p in encoding.parameters):
-        raise BundleError(f"{entry.file} takes vectors of another layout than {encoding.layout}")
+    _check_layout(entry, config.parameter_widths, encoding)
     return build_tone(config)
+
+
+def _check_layout(entry: NetworkEntry, widths: tuple[int, ...], encoding: Encoding) -> None:
+    if widths != tuple(p.width for p in encoding.parameters):
+        raise BundleError(f"{entry.file} takes vectors of another layout than {encoding.layout}")
 
 
 C = TypeVar("C", DirectConfig, DenoiserConfig, PredictorConfig, SegmenterConfig, ToneConfig)

@@ -126,7 +126,8 @@ def complaints(report: dict) -> list[str]:
 def table(report: dict) -> str:
     """The run for people."""
     lines = [
-        f"{report['jobs']} jobs, seed {report['seed']}, lease {report['lease_s']:.0f} s, {report['seconds']} s, Redis {report['redis']}",
+        f"{report['jobs']} jobs, seed {report['seed']}, lease {report['lease_s']:.0f} s, {report['seconds']} s, "
+        f"Redis {report['redis']}",
         "",
     ]
     lines += [f"| {'fault':<18} | times | longest takeover |", f"|{'-' * 20}|------:|-----------------:|"]

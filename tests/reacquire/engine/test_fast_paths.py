@@ -6,10 +6,8 @@ import pytest
 import torch
 from tiny_bundle import pack_tiny
 
-from reacquire.bundles.load import load_bundle
-from reacquire.engine import Editor, Settings
+from reacquire.engine import Editor, Settings, load_pipeline
 from reacquire.engine.sdedit import Sdedit
-from reacquire.engine.tone import Tone
 from reacquire.jobs.spec import Options
 from reacquire.networks.fold import FoldedCrossAttention
 
@@ -25,9 +23,7 @@ def edited(editor: Editor, device: str = "cpu") -> torch.Tensor:
 
 
 def editor_of(folder: Path, device: str = "cpu") -> Editor:
-    loaded = load_bundle(folder, device=device)
-    tone = Tone(loaded.tone, loaded.segmenter) if loaded.tone else None
-    return Editor(loaded.editor, loaded.encoding, loaded.info.manifest.editing, tone)
+    return load_pipeline(folder, device=device).editor
 
 
 def awake(network: torch.nn.Module) -> None:
