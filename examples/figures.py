@@ -1,4 +1,4 @@
-"""The demo's one picture: source, counterfactual, difference, segmentation, and the true target where it is known."""
+"""The demo's one picture: what there was, what was made of it and, where it is known, what it should have become."""
 
 from io import BytesIO
 
@@ -13,22 +13,33 @@ from reacquire.engine.preview import display_window, grey, overlay, png, signed
 from reacquire.imaging import Preprocessing
 
 CAPTION_PIXELS = 16  # the strip above each panel
+FAT, GLAND = 1, 2  # labels of a segmentation
 
 
 def comparison_png(source: SliceImage, counterfactual: SliceImage, segmentation: bytes, truth: Truth | None) -> bytes:
-    """The panels side by side, all on the source's grey scale, each under its caption."""
+    """Above: source, counterfactual and true target, on the source's grey scale. Below: the segmentation of the source,
+    and how counterfactual and true target differ from it, on one scale. Each panel has its caption."""
     before, after = source.canonical(), counterfactual.canonical()
-    window = display_window(before)
-    picture = grey(before, window)
-    panels = {
-        "source": picture,
-        "counterfactual": grey(after, window),
-        "difference": signed(after - before, 0.5 * (window[1] - window[0])),
-        "segmentation": overlay(picture, source.orientation.to_canonical(labels_of(segmentation, source))),
-    }
+    labels = source.orientation.to_canonical(labels_of(segmentation, source))
+    images = {"source": before, "counterfactual": after}
+    changes = {"change made": after - before}
     if truth is not None:
-        panels["true target"] = _like(grey(_on_scale(truth.image, before), window), picture)
-    return png(np.concatenate([captioned(panel, caption) for caption, panel in panels.items()], axis=1))
+        images["true target"] = _like(_on_scale(truth.image, before), before)
+        changes["change wanted"] = images["true target"] - before
+    window = display_window(before)
+    above = [captioned(grey(i, window), f"{name}{contrast(i, before, labels)}") for name, i in images.items()]
+    below = [captioned(overlay(grey(before, window), labels), "segmentation")]
+    below += [captioned(signed(c, 0.5 * (window[1] - window[0])), name) for name, c in changes.items()]
+    return png(np.concatenate([np.concatenate(row, axis=1) for row in (above, below)]))
+
+
+def contrast(image: NDArray[np.float32], reference: NDArray[np.float32], labels: NDArray[np.uint8]) -> str:
+    """The contrast of a caption: medians of fat and gland as the networks see them, on the scale of ``reference``."""
+    if not ((labels == FAT).any() and (labels == GLAND).any()):
+        return ""
+    scale = Preprocessing().forward(reference)
+    fat, gland = ((np.median(image[labels == t]) - scale.low) / (scale.high - scale.low) for t in (FAT, GLAND))
+    return f": fat {fat:.2f}, gland {gland:.2f}" + (f", gland / fat {gland / fat:.1f}" if fat > 0 else "")
 
 
 def captioned(panel: NDArray[np.uint8], caption: str) -> NDArray[np.uint8]:
@@ -53,5 +64,6 @@ def _on_scale(image: NDArray[np.float32], reference: NDArray[np.float32]) -> NDA
     return (image - own.low) / (own.high - own.low) * (shared.high - shared.low) + shared.low
 
 
-def _like(panel: NDArray[np.uint8], picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(Image.fromarray(panel).resize((picture.shape[1], picture.shape[0])))
+def _like(image: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Another field of view's pixels on the grid of ``reference``."""
+    return np.asarray(Image.fromarray(image).resize((reference.shape[1], reference.shape[0])))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from examples import demo
 from examples.demo import TARGET, in_words, summarise, wait_for, wanted_target
-from examples.figures import CAPTION_PIXELS, comparison_png, labels_of
+from examples.figures import CAPTION_PIXELS, comparison_png, contrast, labels_of
 from examples.phantom_case import (
     SOURCE_PROTOCOL,
     Acquisition,
@@ -184,12 +184,54 @@ def test_a_simulated_case_is_a_slice_with_a_truth_that_can_be_shown():
     assert (figures["gap_closed"], case.gap_note) == (0, None)
     assert figures["gap_ceiling"] > 0.9
     seg = write_segmentation([image], np.ones((1, *image.pixels.shape), np.uint8), algorithm=("test", "1"))
-    picture = np.asarray(Image.open(BytesIO(comparison_png(image, image, seg, case.truth))))
-    rows, columns = image.canonical().shape
-    assert picture.shape == (CAPTION_PIXELS + rows, 5 * columns, 3)
-    captions = np.split(picture[:CAPTION_PIXELS], 5, axis=1)
-    assert all(strip.max() > 128 for strip in captions)
-    assert len({strip.tobytes() for strip in captions}) == 5, "each panel has a name of its own"
+    assert panels_of(comparison_png(image, image, seg, case.truth), image.canonical().shape).shape[0] == 6
+
+
+def panels_of(picture: bytes, shape: tuple[int, int]) -> np.ndarray:
+    """(panels, CAPTION_PIXELS + rows, columns, 3) of a comparison, row by row."""
+    pixels = np.asarray(Image.open(BytesIO(picture)))
+    height, width = CAPTION_PIXELS + shape[0], shape[1]
+    assert pixels.shape[0] == 2 * height and pixels.shape[1] % width == 0
+    return pixels.reshape(2, height, -1, width, 3).swapaxes(1, 2).reshape(-1, height, width, 3)
+
+
+@pytest.fixture(scope="module")
+def segmentation(source, truth) -> bytes:
+    labels = source.orientation.from_canonical(truth.labels)
+    return write_segmentation([source], labels[None], algorithm=("test", "1"))
+
+
+def test_what_became_of_the_contrast_stands_beside_what_should_have(source, truth, segmentation):
+    perfect = on_scale_of_source(truth.image, truth, source)
+    panels = panels_of(comparison_png(source, perfect, segmentation, truth), SHAPE)
+    assert len({panel[:CAPTION_PIXELS].tobytes() for panel in panels}) == len(panels) == 6, "each has its own caption"
+    before, after, wanted, labels, change, change_wanted = panels[:, CAPTION_PIXELS:].astype(int)
+    assert np.abs(after - wanted).max() <= 1 and np.abs(change - change_wanted).max() <= 1
+    assert np.abs(after - before).mean() > 10 and change.any()
+    assert (labels[truth.labels == 0] == before[truth.labels == 0]).all() and (labels != before).any()
+    darker = after.sum(-1) < before.sum(-1)
+    assert (change[darker][:, 2] >= change[darker][:, 0]).all(), "blue where it became darker"
+
+
+def test_without_a_truth_the_change_alone_is_shown(source, segmentation):
+    panels = panels_of(comparison_png(source, source, segmentation, None), SHAPE)
+    assert len(panels) == 4
+    assert not panels[3, CAPTION_PIXELS:].any(), "nothing changed"
+
+
+@pytest.mark.parametrize(("missing", "told"), [(None, True), (1, False), (2, False)])
+def test_the_contrast_is_told_where_both_tissues_are(source, truth, missing, told):
+    labels = np.where(truth.labels == missing, 0, truth.labels)
+    words = contrast(source.canonical(), source.canonical(), labels)
+    if not told:
+        assert words == ""
+        return
+    fat, gland, ratio = (float(part.split()[-1]) for part in words.split(","))
+    values = Preprocessing().forward(source.canonical())
+    image = (source.canonical() - values.low) / (values.high - values.low)
+    assert fat == pytest.approx(np.median(image[labels == 1]), abs=0.006)
+    assert gland == pytest.approx(np.median(image[labels == 2]), abs=0.006)
+    assert ratio == pytest.approx(gland / fat, abs=0.1)
 
 
 @pytest.mark.parametrize("iop", [["1", "0", "0", "0", "1", "0"], ["-1", "0", "0", "0", "-1", "0"]])
