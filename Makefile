@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 # e.g. TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu" for the small CPU build where the default is CUDA's
 TORCH_ARGS ?=
+REST := -c constraints.txt --no-build-isolation -e '.[dev]'
 TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
 INPUT ?=
 TARGET ?=
@@ -15,10 +16,9 @@ DATA ?=
 MASKS ?=
 WOMEN ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# four times as fast as pip, which does it where uv fails: uv doesn't read pip's configuration, so a mirror named there
-# is unknown to it
-INSTALL := $(BIN)/uv pip install -q --python $(BIN)/python $(if $(PIP_INDEX_URL),--default-index "$(PIP_INDEX_URL)") \
-           --compile-bytecode -c constraints.txt --no-build-isolation -e '.[dev]'
+# a tenth of pip's time. uv doesn't read pip's configuration, so it is told of a mirror; where it fails, pip does it
+INSTALL := mirror=$$($(BIN)/pip config list | sed -n "s/.*\.index-url='\(.*\)'/\1/p" | tail -n 1); \
+  UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$mirror}" $(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode
 
 .PHONY: demo test tests-alone reproduce test-pacs test-faults test-containers fuzz setup tools pacs-tools bench bench-gpu bench-service \
         test-gpu test-soak fault-tools container-tools dashboard lock supply-chain release-tools airgap test-airgap fmt lint type check \
@@ -36,7 +36,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/pip install -q -c constraints.txt setuptools
 	@$(BIN)/pip install -q -c constraints.txt uv || echo "uv can't be had; pip takes minutes instead"
 	@echo "3 of 3: installing Reacquire and all that it needs ..."
-	@$(INSTALL) || $(BIN)/pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	@$(INSTALL) $(REST) || $(BIN)/pip install -q $(REST)
 	@touch $@
 
 demo: $(READY)

@@ -22,13 +22,13 @@ def comparison_png(source: SliceImage, counterfactual: SliceImage, segmentation:
     before, after = source.canonical(), counterfactual.canonical()
     labels = source.orientation.to_canonical(labels_of(segmentation, source))
     images = {"source": before, "counterfactual": after}
-    changes = {"change made": after - before}
+    changes = {"change made (blue darker, orange brighter)": after - before}
     if truth is not None:
         images["true target"] = _like(_on_scale(truth.image, before), before)
-        changes["change wanted"] = images["true target"] - before
+        changes["change wanted (on the same scale)"] = images["true target"] - before
     window = display_window(before)
     above = [captioned(grey(i, window), f"{name}{contrast(i, before, labels)}") for name, i in images.items()]
-    below = [captioned(overlay(grey(before, window), labels), "segmentation")]
+    below = [captioned(overlay(grey(before, window), labels), "segmentation of the source (blue fat, orange gland)")]
     below += [captioned(signed(c, 0.5 * (window[1] - window[0])), name) for name, c in changes.items()]
     return png(np.concatenate([np.concatenate(row, axis=1) for row in (above, below)]))
 

@@ -30,12 +30,18 @@ from training.record import RunRecord, write_record
 
 LICENCE = Path(__file__).resolve().parents[1] / "LICENSE"
 MODELS = ("editor", "predictor", "segmenter")
+DIFFUSION = {"schedule": "paper_cosine", "timesteps": 1000}
 METHODS = {
     "direct": {"method": "direct"},
-    "sdedit": {"method": "sdedit", "schedule": "paper_cosine", "timesteps": 1000, "start": 49},
-    "inversion": {"method": "inversion", "schedule": "paper_cosine", "timesteps": 1000, "start": 400, "kind": "ddim"},
+    "sdedit": {"method": "sdedit", **DIFFUSION, "start": 49},
+    "inversion": {"method": "inversion", **DIFFUSION, "start": 400, "kind": "ddim"},
+    "edit-friendly": {"method": "inversion", **DIFFUSION, "start": 400, "kind": "edit-friendly"},
 }
-DEFAULTS = {"direct": DIRECT, "sdedit": {**PAPER, "steps": 2}, "inversion": {"steps": 2, "guidance_scale": 1.0}}
+DEFAULTS = {
+    "direct": DIRECT,
+    "sdedit": {**PAPER, "steps": 2},
+    **{kind: {"steps": 2, "guidance_scale": 1.0} for kind in ("inversion", "edit-friendly")},
+}
 
 
 def tiny_configs(method: str) -> dict:

@@ -39,18 +39,24 @@ def batch_figures(pipeline: Pipeline, data: bytes, batch: int, repeats: int) -> 
     }
 
 
-def work_figures(pipeline: Pipeline, data: bytes, batch: Mapping[str, Any], top: Mapping[str, float]) -> dict[str, Any]:
-    """FLOP and unfused bytes of one slice in each network, and its share of the ceilings at the times in ``batch``."""
+def work_figures(
+    pipeline: Pipeline, data: bytes, batches: Mapping[int, Mapping[str, Any]], top: Mapping[str, float]
+) -> dict[str, Any]:
+    """FLOP and unfused bytes of one slice in each network, and its share of the ceilings in its quickest batch.
+
+    The ceiling of products is the highest rate that was measured in any type: on a GPU that of bfloat16.
+    """
     work, _ = _ready(pipeline, data)
-    matrix = max(v for k, v in top.items() if k.startswith("matmul_float32"))
+    matrix = max(rate for name, rate in top.items() if name.startswith("matmul_"))
     found = {}
     for name, action in _networks(pipeline, work, 1).items():
         action()
         with counted() as count:
             action()
-        spent = batch[f"{name}_s"]
+        spent, size = min((batch[f"{name}_s"], size) for size, batch in batches.items())
         found[name] = {
             **count,
+            "batch": size,
             "share_of_matmul_rate": count["flop"] / spent / 1e9 / matrix,
             "share_of_copy_rate": count["bytes"] / spent / 1e9 / top["copy_gb_s"],
         }

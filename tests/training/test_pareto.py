@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from fake_cache import write_fake_cache
+from tiny_bundle import pack_tiny, tiny_run
 from torch import Tensor
 
 from reacquire.bundles.manifest import DirectSetup, SdeditSetup
@@ -15,7 +16,7 @@ from reacquire.engine.judges import Predictor
 from reacquire.iap import Encoding, load_vocabulary
 from reacquire.metrics import contrast_transfer
 from reacquire.networks import Condition
-from training.pareto.candidates import Candidate, denoiser_setups
+from training.pareto.candidates import Candidate, candidates_of_direct, denoiser_setups
 from training.pareto.exact import exact_transfer
 from training.pareto.measure import Judges, Reference, band_swap, contrast, low_band, measure
 from training.pareto.modes import Mode, mode_transfer, tissue_mode
@@ -169,3 +170,12 @@ def test_methods_move_a_mode_as_calculated() -> None:
     paper = exact_transfer(setups["paper, w=3"][1], mode)
     assert paper.kept == pytest.approx(0.447, abs=1e-3)
     assert paper.moved == pytest.approx((1 - 0.447 + 1.254) / 2, abs=2e-3)
+
+
+def test_a_bundle_competes_as_it_ships_and_a_run_as_its_network_alone(tmp_path: Path) -> None:
+    bundle, run = pack_tiny(tmp_path, tone=True), tiny_run(tmp_path / "run", "editor")
+    for folder, follows in ((bundle, True), (run, False)):
+        noisy, plain = candidates_of_direct("name", folder)
+        assert (noisy.name, plain.name) == ("name", "name, without noise")
+        assert noisy.random and not plain.random
+        assert {c.editor.tone is not None for c in (noisy, plain)} == {follows}

@@ -29,7 +29,7 @@ def run(
     predictor: Annotated[Path, typer.Option(help="run folder of a judge")],
     segmenter: Annotated[Path, typer.Option(help="run folder of a judge")],
     denoiser: Annotated[Path | None, typer.Option(help="run folder of a trained denoiser")] = None,
-    direct: Annotated[list[str] | None, typer.Option(help="NAME=RUN of a direct editor")] = None,
+    direct: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of a direct editor: a run, or a bundle")] = None,
     only: Annotated[str, typer.Option(help="regular expression that names must match")] = "",
     women: int = 32,
     per_woman: int = 2,

@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from reacquire.bundles.manifest import DirectSetup, EditorSetup, InversionSetup, SdeditSetup
-from reacquire.engine import Editor, Predictor, Segmenter
+from reacquire.bundles.manifest import MANIFEST_NAME, DirectSetup, EditorSetup, InversionSetup, SdeditSetup
+from reacquire.engine import Editor, Predictor, Segmenter, load_pipeline
 from reacquire.iap import Encoding, load_vocabulary
 from reacquire.networks import (
     DenoiserConfig,
@@ -86,16 +86,17 @@ def candidates_of_denoiser(run: Path) -> list[Candidate]:
     return [Candidate(name, family, Editor(network, encoding, setup)) for name, (family, setup) in setups]
 
 
-def candidates_of_direct(name: str, run: Path) -> list[Candidate]:
-    """A direct editor with and without the target's noise."""
-    record, network = load_network(run)
+def candidates_of_direct(name: str, folder: Path) -> list[Candidate]:
+    """A direct editor with and without the target's noise, of a run or of a bundle with what follows its editor."""
+    if (folder / MANIFEST_NAME).exists():
+        editor = load_pipeline(folder).editor
+    else:
+        record, network = load_network(folder)
+        editor = Editor(network, _encoding(record), DirectSetup(method="direct", noise=True))
+    setups = {True: "", False: ", without noise"}
     return [
-        Candidate(
-            f"{name}{'' if noise else ', without noise'}",
-            "direct",
-            Editor(network, _encoding(record), DirectSetup(method="direct", noise=noise)),
-        )
-        for noise in (True, False)
+        Candidate(f"{name}{words}", "direct", replace(editor, setup=DirectSetup(method="direct", noise=noise)))
+        for noise, words in setups.items()
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 Row = Mapping[str, Any]
 # heading, figure, decimals
 COLUMNS = (
+    ("gap closed", "gap_closed", 2),
     ("gap closed, pooled", "gap_pooled", 2),
     ("contrast, fat", "contrast_fat_pooled", 2),
     ("contrast, fibroglandular", "contrast_fibroglandular_pooled", 2),
@@ -58,13 +59,13 @@ def gap(row: Row) -> float:
 
 
 def figure(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Gap closed against evaluations, what the segmenter loses, and what the predictor sees; families by colour."""
+    """Gap closed against evaluations, seconds, what the segmenter loses, what the predictor sees; colours by family."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    picture, (left, middle, right) = pyplot.subplots(1, 3, figsize=(15, 4.5), sharey=True)
+    picture, (left, time, middle, right) = pyplot.subplots(1, 4, figsize=(18, 4.5), sharey=True)
     for number, family in enumerate(FAMILIES):
         members = [row for row in rows if row["family"] == family and row["evaluations"]]
         if not members:
@@ -75,15 +76,18 @@ def figure(rows: Sequence[Row], path: Path, title: str) -> None:
         anatomy = [row["figures"]["dice_minus_true_target"]["value"] for row in members]
         style = {"fmt": "o", "color": f"C{number}", "label": family, "capsize": 2, "markersize": 5}
         left.errorbar([row["evaluations"] for row in members], values, errors, **style)
+        time.errorbar([row["cpu_seconds_per_slice"] for row in members], values, errors, **style)
         middle.errorbar(anatomy, values, errors, **style)
         seen = [row["figures"]["effect_categories_pooled"]["value"] for row in members]
         right.errorbar(seen, values, errors, **style)
     left.set_xscale("log")
+    time.set_xscale("log")
+    time.set_xlabel("seconds per slice, CPU")
     left.set_xlabel("network evaluations per slice")
     left.set_ylabel("gap closed, pooled")
     middle.set_xlabel("Dice on the edit minus Dice on the true target")
     right.set_xlabel("changed categories seen (1: as on a real one)")
-    for axis in (left, middle, right):
+    for axis in (left, time, middle, right):
         axis.axhline(0, color="grey", linewidth=0.8)
         axis.grid(alpha=0.3)
     left.legend(fontsize=8)

@@ -34,9 +34,10 @@ CASES: dict[str, tuple[dict, list[bytes], type[ReacquireError]]] = {
 }
 
 
-@pytest.fixture(scope="module", params=METHODS)
+@pytest.fixture(scope="module", params=[*METHODS, "direct, then tone"])
 def pipeline(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    return load_pipeline(pack_tiny(tmp_path_factory.mktemp("bundle"), request.param, unseen=UNSEEN))
+    method, _, more = request.param.partition(", then ")
+    return load_pipeline(pack_tiny(tmp_path_factory.mktemp("bundle"), method, unseen=UNSEEN, tone=more == "tone"))
 
 
 @pytest.mark.parametrize("case", CASES)
