@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 from examples.phantom_case import Truth
 from reacquire.dicom import SliceImage
 from reacquire.engine.preview import display_window, grey, overlay, png, signed
-from reacquire.imaging import Preprocessing
+from reacquire.engine.tone import FAT, GLAND
+from reacquire.imaging import ModelImage, Preprocessing
 
 CAPTION_PIXELS = 16  # the strip above each panel
-FAT, GLAND = 1, 2  # labels of a segmentation
 
 
 def comparison_png(source: SliceImage, counterfactual: SliceImage, segmentation: bytes, truth: Truth | None) -> bytes:
@@ -21,23 +21,23 @@ def comparison_png(source: SliceImage, counterfactual: SliceImage, segmentation:
     and how counterfactual and true target differ from it, on one scale. Each panel has its caption."""
     before, after = source.canonical(), counterfactual.canonical()
     labels = source.orientation.to_canonical(labels_of(segmentation, source))
+    scale, window = Preprocessing().forward(before), display_window(before)
     images = {"source": before, "counterfactual": after}
     changes = {"change made (blue darker, orange brighter)": after - before}
     if truth is not None:
-        images["true target"] = _like(_on_scale(truth.image, before), before)
+        images["true target"] = _like(_on_scale(truth.image, scale), before)
         changes["change wanted (on the same scale)"] = images["true target"] - before
-    window = display_window(before)
-    above = [captioned(grey(i, window), f"{name}{contrast(i, before, labels)}") for name, i in images.items()]
-    below = [captioned(overlay(grey(before, window), labels), "segmentation of the source (blue fat, orange gland)")]
+    pictures = {name: grey(image, window) for name, image in images.items()}
+    above = [captioned(pictures[name], f"{name}{contrast(image, scale, labels)}") for name, image in images.items()]
+    below = [captioned(overlay(pictures["source"], labels), "segmentation of the source (blue fat, orange gland)")]
     below += [captioned(signed(c, 0.5 * (window[1] - window[0])), name) for name, c in changes.items()]
     return png(np.concatenate([np.concatenate(row, axis=1) for row in (above, below)]))
 
 
-def contrast(image: NDArray[np.float32], reference: NDArray[np.float32], labels: NDArray[np.uint8]) -> str:
-    """The contrast of a caption: medians of fat and gland as the networks see them, on the scale of ``reference``."""
+def contrast(image: NDArray[np.float32], scale: ModelImage, labels: NDArray[np.uint8]) -> str:
+    """The contrast of a caption: medians of fat and gland as the networks see them, normalised as ``scale`` was."""
     if not ((labels == FAT).any() and (labels == GLAND).any()):
         return ""
-    scale = Preprocessing().forward(reference)
     fat, gland = ((np.median(image[labels == t]) - scale.low) / (scale.high - scale.low) for t in (FAT, GLAND))
     return f": fat {fat:.2f}, gland {gland:.2f}" + (f", gland / fat {gland / fat:.1f}" if fat > 0 else "")
 
@@ -58,10 +58,10 @@ def labels_of(segmentation: bytes, source: SliceImage) -> NDArray[np.uint8]:
     return pixels[0].astype(np.uint8)
 
 
-def _on_scale(image: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Another scanner's grey values on the scale of ``reference``: both normalised alike, as the networks see them."""
-    own, shared = (Preprocessing().forward(i) for i in (image, reference))
-    return (image - own.low) / (own.high - own.low) * (shared.high - shared.low) + shared.low
+def _on_scale(image: NDArray[np.float32], scale: ModelImage) -> NDArray[np.float32]:
+    """Another scanner's grey values on those behind ``scale``: both are normalised alike, as the networks see them."""
+    own = Preprocessing().forward(image)
+    return (image - own.low) / (own.high - own.low) * (scale.high - scale.low) + scale.low
 
 
 def _like(image: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -184,7 +184,10 @@ def test_a_simulated_case_is_a_slice_with_a_truth_that_can_be_shown():
     assert (figures["gap_closed"], case.gap_note) == (0, None)
     assert figures["gap_ceiling"] > 0.9
     seg = write_segmentation([image], np.ones((1, *image.pixels.shape), np.uint8), algorithm=("test", "1"))
-    assert panels_of(comparison_png(image, image, seg, case.truth), image.canonical().shape).shape[0] == 6
+    panels = panels_of(comparison_png(image, image, seg, case.truth), image.canonical().shape)
+    captions = panels[:, :CAPTION_PIXELS]
+    assert len(panels) == 6 and all(strip.max() > 128 for strip in captions)
+    assert len({strip.tobytes() for strip in captions}) == 6, "each panel has a name of its own"
 
 
 def panels_of(picture: bytes, shape: tuple[int, int]) -> np.ndarray:
@@ -222,12 +225,12 @@ def test_without_a_truth_the_change_alone_is_shown(source, segmentation):
 @pytest.mark.parametrize(("missing", "told"), [(None, True), (1, False), (2, False)])
 def test_the_contrast_is_told_where_both_tissues_are(source, truth, missing, told):
     labels = np.where(truth.labels == missing, 0, truth.labels)
-    words = contrast(source.canonical(), source.canonical(), labels)
+    values = Preprocessing().forward(source.canonical())
+    words = contrast(source.canonical(), values, labels)
     if not told:
         assert words == ""
         return
     fat, gland, ratio = (float(part.split()[-1]) for part in words.split(","))
-    values = Preprocessing().forward(source.canonical())
     image = (source.canonical() - values.low) / (values.high - values.low)
     assert fat == pytest.approx(np.median(image[labels == 1]), abs=0.006)
     assert gland == pytest.approx(np.median(image[labels == 2]), abs=0.006)

@@ -122,12 +122,18 @@ def test_a_draining_worker_hands_its_jobs_back(runner, store, submit, returned):
     assert store.get(ids[0]).attempts == 0
 
 
-def test_a_job_deleted_meanwhile_leaves_no_file(runner, store, blobs, submit, tmp_path):
-    job_id = submit(steps=20, step_s=0.02)
+def begun(runner, store, job_id) -> threading.Thread:
+    """A thread that runs the job and has come to its second step."""
     thread = threading.Thread(target=runner.handle, args=([job_id],))
     thread.start()
     while store.get(job_id).step < 2:
         time.sleep(0.005)
+    return thread
+
+
+def test_a_job_deleted_meanwhile_leaves_no_file(runner, store, blobs, submit, tmp_path):
+    job_id = submit(steps=20, step_s=0.02)
+    thread = begun(runner, store, job_id)
     store.delete(job_id)
     blobs.drop_job(job_id)
     thread.join()
@@ -136,10 +142,7 @@ def test_a_job_deleted_meanwhile_leaves_no_file(runner, store, blobs, submit, tm
 
 def test_a_stale_claim_writes_no_second_result(runner, store, blobs, submit):
     job_id = submit(steps=20, step_s=0.02)
-    thread = threading.Thread(target=runner.handle, args=([job_id],))
-    thread.start()
-    while store.get(job_id).step < 2:
-        time.sleep(0.005)
+    thread = begun(runner, store, job_id)
     reaped: list[Reaped] = []
     while not reaped and thread.is_alive():  # a sign of life of the worker may come in between
         store.client.zadd(store.key("running"), {job_id: 1})
