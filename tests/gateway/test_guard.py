@@ -129,29 +129,29 @@ def wire() -> Iterator[tuple[socket.socket, socket.socket]]:
 def test_a_pdu_that_stops_half_way_ends_the_wait_however_its_bytes_trickle(wire):
     ours, theirs = wire
     codes: list[str] = []
-    guarded = GuardedSocket(ours, meter(), patience_s=0.4, on_break=codes.append)
+    guarded = GuardedSocket(ours, meter(), patience_s=1.0, on_break=codes.append)
     began = time.monotonic()
     with pytest.raises(OSError, match="too-slow"):
         for byte in pdu(1, bytes(100)):
             theirs.send(bytes([byte]))
             guarded.recv(1)
-            time.sleep(0.05)
+            time.sleep(0.1)
         raise AssertionError("it was read to its end")
-    assert 0.3 < time.monotonic() - began < 3
+    assert 0.9 < time.monotonic() - began < 8
     assert codes == ["too-slow"]
     began = time.monotonic()
     with pytest.raises(OSError):
         guarded.recv(1)
-    assert time.monotonic() - began < 0.3, "what was broken off is not waited for again"
+    assert time.monotonic() - began < 0.9, "what was broken off is not waited for again"
 
 
 def test_a_silent_peer_ends_the_wait_and_a_quick_one_is_never_hurried(wire):
     ours, theirs = wire
-    guarded = GuardedSocket(ours, meter(), patience_s=0.2, on_break=lambda _: None)
+    guarded = GuardedSocket(ours, meter(), patience_s=0.8, on_break=lambda _: None)
     for _ in range(4):
         theirs.send(pdu(5, bytes(4)))
         assert guarded.recv(6) + guarded.recv(4) == pdu(5, bytes(4))
-        time.sleep(0.1)  # together longer than the patience, which is for one PDU
+        time.sleep(0.3)  # together longer than the patience, which is for one PDU
     theirs.send(b"\1\0")
     assert guarded.recv(6) == b"\1\0"
     with pytest.raises(BrokenOffError):

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -60,6 +60,14 @@ class Slow(httpx.SyncByteStream):
         yield self._body[len(self._body) // 2 :]
 
 
+def posted_until(status: int, post: Callable[[], httpx.Response], seconds: float = 15.0) -> httpx.Response:
+    """The first answer of that status, or the last one: what another sends may not have arrived yet."""
+    deadline = time.monotonic() + seconds
+    while (answer := post()).status_code != status and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return answer
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_an_upload_that_finds_no_room_is_told_when_to_come_again(served, declared):
     built = httpx.Request("POST", "http://x/", files={"dicom": ("a.dcm", b"\0" * UPLOAD)})
@@ -69,8 +77,7 @@ def test_an_upload_that_finds_no_room_is_told_when_to_come_again(served, declare
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(served.post, "/v1/segment", content=content, headers=headers | size)
         assert content.begun.wait(10)
-        time.sleep(0.3)  # for what was sent to arrive
-        refused = served.post("/v1/segment", content=body, headers=headers)
+        refused = posted_until(503, lambda: served.post("/v1/segment", content=body, headers=headers))
         content.go.set()
         assert slow.result().status_code == 415, "what is inside is not disturbed: it is no DICOM file"
     assert (refused.json()["code"], int(refused.headers["Retry-After"]) > 0) == ("overloaded", True)

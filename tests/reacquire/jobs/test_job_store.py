@@ -304,12 +304,12 @@ def test_a_job_cancelled_during_a_stage_does_not_advance(store):
 def test_a_job_that_is_put_off_comes_back_by_itself(store):
     at_the_couriers(store)
     (claim,) = store.take("courier", 1)
-    assert store.release(claim, delay_s=0.1) == "queued"
+    assert store.release(claim, delay_s=1.0) == "queued"
     assert store.take("courier", 1) == []
     record = store.get(claim.id)
     assert (record.postponed, record.attempts) == (1, 0)
     assert record.trouble_ms >= record.created_ms
-    time.sleep(0.12)
+    time.sleep(1.1)
     (again,) = store.take("courier", 1)
     assert again.token == 2
 
