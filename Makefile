@@ -16,6 +16,8 @@ DATA ?=
 MASKS ?=
 WOMEN ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# else each of a hundred processes compiles the project anew where this is set (it often is in containers)
+unexport PYTHONDONTWRITEBYTECODE
 # a tenth of pip's time. uv doesn't read pip's configuration, so it is told of a mirror; where it fails, pip does it
 INSTALL := mirror=$$($(BIN)/pip config list | sed -n "s/.*\.index-url='\(.*\)'/\1/p" | tail -n 1); \
   UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$mirror}" $(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode

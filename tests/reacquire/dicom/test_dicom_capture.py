@@ -1,5 +1,7 @@
 """The counterfactual as Secondary Capture: every synthetic mark, no attribute that only an MR image has."""
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 from builders import make_mr, read_back
@@ -16,12 +18,14 @@ MARKS = (
     "PatientID", "StudyInstanceUID",
 )  # fmt: skip
 
+CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)  # the marks hold it: two objects are compared
+
 
 def write(output_class: str, **changes) -> bytes:
     source = read_slice(make_mr(**changes))
     pixels = source.pixels.astype(np.int32) + 3
     form = Form(output_class=output_class)
-    return write_counterfactual(source, pixels, provenance=PROVENANCE, form=form, window=(500, 900))
+    return write_counterfactual(source, pixels, provenance=PROVENANCE, form=form, window=(500, 900), created=CREATED)
 
 
 def test_it_is_a_synthetic_secondary_capture():
