@@ -25,7 +25,7 @@ from reacquire.networks import (
     build_tone,
     parameter_count,
 )
-from training.pack import DIRECT, PAPER, Card, pack_bundle
+from training.pack import DIRECT, PAPER, STRUCTURE, Card, pack_bundle
 from training.record import RunRecord, write_record
 
 LICENCE = Path(__file__).resolve().parents[1] / "LICENSE"
@@ -36,10 +36,14 @@ METHODS = {
     "sdedit": {"method": "sdedit", **DIFFUSION, "start": 49},
     "inversion": {"method": "inversion", **DIFFUSION, "start": 400, "kind": "ddim"},
     "edit-friendly": {"method": "inversion", **DIFFUSION, "start": 400, "kind": "edit-friendly"},
+    "structure": {"method": "structure", **DIFFUSION, "start": 999},
 }
+# Of the slices that the networks see; the many evaluations of a denoiser are of small ones, to save the tests' time.
+SIZES = dict.fromkeys(METHODS.keys() - {"direct"}, 64)
 DEFAULTS = {
     "direct": DIRECT,
     "sdedit": {**PAPER, "steps": 2},
+    "structure": {**STRUCTURE, "steps": 2},
     **{kind: {"steps": 2, "guidance_scale": 1.0} for kind in ("inversion", "edit-friendly")},
 }
 
@@ -48,16 +52,16 @@ def tiny_configs(method: str) -> dict:
     """Configurations of the networks, as small as their architecture goes."""
     width = sum(EDITORS["default"].parameter_widths if method == "direct" else DENOISERS["paper"].parameter_widths)
     return {
-        "editor": _tiny_editor() if method == "direct" else _tiny_denoiser(),
+        "editor": _tiny_editor() if method == "direct" else _tiny_denoiser(method),
         "predictor": PredictorConfig(outputs=width, channels=(8, 8, 8, 8)),
         "segmenter": SegmenterConfig(channels=(4, 8, 16)),
         "tone": ToneConfig(EDITORS["default"].parameter_widths, width=8),
     }
 
 
-def _tiny_denoiser() -> DenoiserConfig:
+def _tiny_denoiser(method: str) -> DenoiserConfig:
     shape = {"channels": (8, 8, 16), "attention_levels": (False, False, True), "head_channels": 8, "norm_groups": 4}
-    return replace(DENOISERS["paper"], **shape, residual_blocks=1)
+    return replace(DENOISERS["structure" if method == "structure" else "paper"], **shape, residual_blocks=1)
 
 
 def _tiny_editor() -> DirectConfig:
@@ -103,7 +107,7 @@ def tiny_run(folder: Path, model: str, method: str = "direct", *, unseen: dict |
         parameters=parameter_count(network),
         vocabulary=encoding.vocabulary.sha256,
         layout=encoding.layout,
-        preprocessing=Preprocessing().to_dict(),
+        preprocessing=Preprocessing(size=SIZES.get(method, 224)).to_dict(),
         cohort="0" * 64,
         synthetic=True,
         seen=seen,

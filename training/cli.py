@@ -22,7 +22,7 @@ from training.evaluation import SECTIONS, Inputs, import_answers, metrics_of, vo
 from training.evaluation import evaluate as evaluate_bundle
 from training.hardware import Accelerator, launch, placed
 from training.ingest import IngestError
-from training.pack import DIRECT, PAPER, Card, pack_bundle
+from training.pack import DEFAULTS, Card, pack_bundle
 from training.progress import counted, tracked
 from training.progress import steps as steps_bar
 from training.record import read_record
@@ -255,7 +255,7 @@ def pack(
     """Pack three finished runs as a bundle, and a tone network with them."""
     asked = {"steps": steps, "guidance_scale": guidance_scale, "noise": noise}
     try:
-        own = PAPER if (read_record(editor).method or {}).get("method") == "sdedit" else DIRECT
+        own = DEFAULTS[(read_record(editor).method or {}).get("method", "direct")]
         pack_bundle(
             folder,
             Card(folder.name, version, description, datetime.now(UTC).date().isoformat(), training_data),

@@ -1,9 +1,10 @@
 """What a training run is: one frozen record, its presets, and its JSON beside the weights.
 
 ``paper`` repeats section 3.1 of the paper (its "Adam" builds AdamW in the authors' code, so AdamW it is);
-``paper-two-core`` is its editor in small, for slices of 64 pixels (docs/reports/paper-method.md); ``default``
-is ours (docs/reports/phantom-v1.md says how the shipped weights were made); ``two-core`` is the same with
-fewer steps, for two cores and sixty women; ``smoke`` ends in minutes, to try the commands out.
+``paper-two-core`` is its editor in small, for slices of 64 pixels (docs/reports/paper-method.md); ``structure``
+is an editor that needs no pairs either (decision 0014), ``structure-two-core`` that in small; ``default`` is ours
+(docs/reports/phantom-v1.md says how the shipped weights were made); ``two-core`` is the same with fewer steps, for two
+cores and sixty women; ``smoke`` ends in minutes, to try the commands out.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -11,8 +12,8 @@ from math import cos, pi
 from typing import Any, Literal
 
 ModelName = Literal["predictor", "editor", "segmenter"]
-PresetName = Literal["paper", "paper-two-core", "default", "two-core", "smoke"]
-NetworkName = Literal["paper", "paper-small", "default"]
+PresetName = Literal["paper", "paper-two-core", "structure", "structure-two-core", "default", "two-core", "smoke"]
+NetworkName = Literal["paper", "paper-small", "structure", "structure-small", "default"]
 PrecisionName = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -138,6 +139,26 @@ PRESETS: dict[tuple[ModelName, PresetName], TrainConfig] = {
             condition_dropout=0.15,
             ema=0.998,
             used_levels=0.8,
+        ),
+        # the paper's batch and epochs at a higher, falling rate; nobody has run it yet, as it takes a GPU
+        TrainConfig(
+            "editor",
+            "structure",
+            "structure",
+            (Phase(_WHOLE, 32, 5e-4, None, 0.02),),
+            epochs=15,
+            weight_decay=1e-3,
+            condition_dropout=0.15,
+            **_OURS,
+        ),
+        TrainConfig(
+            "editor",
+            "structure-two-core",
+            "structure-small",
+            (Phase(4000, 8, 1e-3, None, 0.02),),
+            weight_decay=1e-3,
+            condition_dropout=0.15,
+            ema=0.998,
         ),
         # paper, 3.1.2: batch 256, 2e-3, weight decay 1e-3, early stopping; the authors' code waits for 25 epochs. Ours:
         # at most 100 epochs, and the best weights are restored, which their code forgets (docs/paper.md row 20)

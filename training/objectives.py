@@ -50,13 +50,23 @@ class PaperDenoising:
 
     def __call__(self, network: nn.Module, batch: Batch, draws: Sequence[Generator]) -> Tensor:
         x0 = batch.target
-        t = torch.cat([torch.randint(self.schedule.timesteps, (1,), generator=g, device=g.device) for g in draws])
+        t = timesteps(self.schedule, draws)
         if self.used_levels > 0:
             low = torch.cat([torch.rand(1, generator=g, device=g.device) for g in draws]) < self.used_levels
             t = torch.where(low, t % self.used, t)
-        z = torch.stack([torch.randn(x0.shape[1:], generator=g, device=g.device) for g in draws]).to(x0)
+        z = normal(x0, draws)
         condition = drop(batch.condition, self.dropout, draws, "whole")
         return mse_loss(network(self.schedule.q_sample(x0, t.cpu(), z), t.to(x0.device), condition), z)
+
+
+def timesteps(schedule: NoiseSchedule, draws: Sequence[Generator]) -> Tensor:
+    """A uniform timestep (B,) from each item's generator."""
+    return torch.cat([torch.randint(schedule.timesteps, (1,), generator=g, device=g.device) for g in draws])
+
+
+def normal(like: Tensor, draws: Sequence[Generator]) -> Tensor:
+    """Standard normal noise in the shape of ``like`` (B, ...), from each item's generator."""
+    return torch.stack([torch.randn(like.shape[1:], generator=g, device=g.device) for g in draws]).to(like)
 
 
 @dataclass(frozen=True)

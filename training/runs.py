@@ -45,9 +45,11 @@ from training.objectives import (
     class_weights,
 )
 from training.record import RunRecord, count_scanners, count_seen, write_record
+from training.structure import StructureDenoising
 from training.tracking import TrackerName
 from training.validation import Objective, Validation, validation_rows
 
+STRUCTURE = ("structure", "structure-small")  # networks that are shown the slice beside the noise
 PAPER_START = 49  # the first index that the authors' loop denoises at (docs/paper.md row 3)
 ITSELF = 0.1  # share of the editor's batch whose source is the target under its own parameters: nothing may change
 ADDED = ("tissue_", "signal.")  # parts that weights of before may lack: fresh ones change nothing
@@ -80,6 +82,8 @@ def objective_of(config: TrainConfig, cache: SliceCache) -> Objective:
     if config.model == "predictor":
         cap = CLASS_WEIGHT_CAP if config.network == "default" else None
         return Prediction(encoding, class_weights(cache.split("train"), encoding, cap=cap))
+    if config.network in STRUCTURE:
+        return StructureDenoising(NoiseSchedule.paper_cosine(), config.condition_dropout)
     if config.network in DENOISERS:
         return PaperDenoising(NoiseSchedule.paper_cosine(), config.condition_dropout, config.used_levels)
     return DirectEditing(config.condition_dropout)
@@ -118,7 +122,7 @@ def batches_of(config: TrainConfig, cache: SliceCache) -> list[Batches]:
     if config.learns_from_pairs and max(Counter(row.pair_group for row in rows).values(), default=1) < 2:
         raise TrainError(
             f"preset {config.preset} of the editor learns from pairs, one slice under two protocols, and the cohort "
-            "has none to train on; take preset paper or paper-two-core, which need none, or a simulated cohort "
+            "has none to train on; take preset structure or paper, which need none, or a simulated cohort "
             "(reacquire-train cohort) of two protocols or more"
         )
     sources = [_source_of_batches(config, cache, rows, phase.batch_size) for phase in config.phases]
@@ -262,11 +266,12 @@ def _method(config: TrainConfig) -> dict[str, Any]:
     if config.network not in DENOISERS:
         return {"method": "direct"}
     schedule = NoiseSchedule.paper_cosine()
+    structure = config.network in STRUCTURE
     return {
-        "method": "sdedit",
+        "method": "structure" if structure else "sdedit",
         "schedule": schedule.name,
         "timesteps": schedule.timesteps,
-        "start": PAPER_START,
+        "start": schedule.timesteps - 1 if structure else PAPER_START,
     }
 
 

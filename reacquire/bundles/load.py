@@ -89,7 +89,11 @@ def _editor(manifest: Manifest, encoding: Encoding) -> nn.Module:
     direct = manifest.editing.method == "direct"
     config: DirectConfig | DenoiserConfig = _config(DirectConfig, entry) if direct else _config(DenoiserConfig, entry)
     _check_layout(entry, config.parameter_widths, encoding)
-    return build_editor(config) if isinstance(config, DirectConfig) else build_denoiser(config)
+    if isinstance(config, DirectConfig):
+        return build_editor(config)
+    if config.in_channels != (2 if manifest.editing.method == "structure" else 1):
+        raise BundleError(f"{entry.file} takes images of {config.in_channels} channels: not what its method shows it")
+    return build_denoiser(config)
 
 
 def _tone(entry: NetworkEntry, encoding: Encoding) -> nn.Module:

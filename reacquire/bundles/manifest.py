@@ -84,6 +84,30 @@ class InversionSetup(Strict):
         return self
 
 
+class StructureSetup(Strict):
+    """A bundle whose denoiser predicts the clean slice from noise, beside the slice that it is to look like.
+
+    ``start`` is the first timestep of the reverse process, which begins with noise alone. With ``residual`` what the
+    network doesn't reproduce of the slice under its own parameters is kept.
+    """
+
+    method: Literal["structure"]
+    schedule: Literal["paper_cosine"]
+    timesteps: Literal[1000]
+    sampler: SamplerName
+    eta: Annotated[float, Field(ge=0, le=1)] = 1.0
+    start: Annotated[int, Field(ge=1, lt=1000)]
+    steps: Annotated[int, Field(ge=1)]
+    guidance_scale: Annotated[float, Field(ge=0)]
+    residual: bool = True
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.steps > self.start + 1:
+            raise ValueError("start must leave room for the steps")
+        return self
+
+
 class DirectSetup(Strict):
     """A bundle whose network edits in one evaluation; ``noise`` says whether results get the target's noise."""
 
@@ -91,7 +115,7 @@ class DirectSetup(Strict):
     noise: bool
 
 
-EditorSetup = SdeditSetup | InversionSetup | DirectSetup
+EditorSetup = SdeditSetup | InversionSetup | StructureSetup | DirectSetup
 
 
 class NetworkEntry(Strict):

@@ -6,13 +6,14 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
-from reacquire.bundles.manifest import DirectSetup, EditorSetup, InversionSetup
+from reacquire.bundles.manifest import DirectSetup, EditorSetup, InversionSetup, StructureSetup
 from reacquire.diffusion import OnStep, Seed
 from reacquire.engine.direct import Direct
 from reacquire.engine.inversion import Inversion
 from reacquire.engine.method import Method, Settings
 from reacquire.engine.samples import passes
 from reacquire.engine.sdedit import Sdedit
+from reacquire.engine.structure import Structure
 from reacquire.engine.tone import Tone
 from reacquire.errors import InputError, PixelError
 from reacquire.iap import Encoding, Record
@@ -34,6 +35,8 @@ class Editor:
         if isinstance(self.setup, DirectSetup):
             return Direct(self.network, self.setup, self.tone)
         network = fold_cross_attention(self.network) if isinstance(self.network, Denoiser) else self.network
+        if isinstance(self.setup, StructureSetup):
+            return Structure(network, self.setup)
         return Inversion(network, self.setup) if isinstance(self.setup, InversionSetup) else Sdedit(network, self.setup)
 
     def check(self, options: Options) -> None:

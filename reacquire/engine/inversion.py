@@ -27,7 +27,7 @@ from reacquire.diffusion import (
     noise_maps,
     run,
 )
-from reacquire.engine.guided import Branches, Guided
+from reacquire.engine.guided import Branches, Guided, check_walk
 from reacquire.engine.method import Settings
 from reacquire.errors import InputError
 from reacquire.jobs.spec import Options
@@ -55,13 +55,9 @@ class Inversion:
         InputError
             For a sampler, ``noise``, or more steps than there are timesteps up to the depth.
         """
-        for name in ("sampler", "noise"):
-            if getattr(options, name) is not None:
-                raise InputError(
-                    f"{name} can't be chosen where a slice is inverted: leave it out", where=f"/options/{name}"
-                )
-        if (options.steps or 1) > self.setup.start + 1:
-            raise InputError(f"steps must be at most {self.setup.start + 1} with this bundle", where="/options/steps")
+        if options.sampler is not None:
+            raise InputError("a slice is inverted without any sampler: leave it out", where="/options/sampler")
+        check_walk(options, self.setup.start + 1)
 
     def evaluations(self, settings: Settings) -> int:
         """Encoding and decoding; guidance doubles the latter."""
@@ -94,7 +90,7 @@ class Inversion:
         on_step: OnStep | None,
     ) -> Tensor:
         def encode(x: Tensor, t: int) -> Tensor:
-            return self.guided.guided_epsilon(x, t, branches.source, branches.source, 1)
+            return self.guided.guided(x, t, branches.source, branches.source, 1)
 
         def decode(x: Tensor, t: int, items: Tensor) -> Tensor:
             return self.guided.x0(x, t, *branches.of(items), scale)

@@ -1,7 +1,8 @@
 """What every way of editing offers, and the options of one batch as it understands them.
 
 A method is one module: ``sdedit`` is Algorithm 1 of the paper, ``inversion`` encodes the slice with the same network
-instead of drowning it in noise, ``direct`` is one evaluation of a regression network.
+instead of drowning it in noise, ``structure`` generates it anew beside the slice, ``direct`` is one evaluation of a
+regression network.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from reacquire.bundles.manifest import DirectSetup, EditorSetup, SdeditSetup
+from reacquire.bundles.manifest import DirectSetup, EditorSetup, InversionSetup, SdeditSetup
 from reacquire.diffusion import OnStep, Seed
 from reacquire.jobs.spec import Options, SamplerName
 from reacquire.networks import Condition
@@ -39,7 +40,7 @@ class Settings:
         if isinstance(setup, DirectSetup):
             return cls(None, 1, 1.0, setup.noise if options.noise is None else options.noise)
         return cls(
-            options.sampler or setup.sampler if isinstance(setup, SdeditSetup) else None,
+            None if isinstance(setup, InversionSetup) else options.sampler or setup.sampler,
             options.steps or setup.steps,
             setup.guidance_scale if options.guidance_scale is None else options.guidance_scale,
         )
@@ -48,14 +49,12 @@ class Settings:
         """Everything that decides the numbers, for provenance."""
         if isinstance(setup, DirectSetup):
             return {"method": setup.method, "noise": self.noise}
-        if isinstance(setup, SdeditSetup):
-            own: dict[str, str | float] = {
-                "sampler": self.sampler or setup.sampler,
-                "eta": setup.eta,
-                "negative": setup.negative,
-            }
-        else:
+        own: dict[str, str | float]
+        if isinstance(setup, InversionSetup):
             own = {"kind": setup.kind}
+        else:
+            own = {"sampler": self.sampler or setup.sampler, "eta": setup.eta}
+            own |= {"negative": setup.negative} if isinstance(setup, SdeditSetup) else {"residual": setup.residual}
         return {
             "method": setup.method,
             **own,

@@ -20,9 +20,8 @@ from reacquire.diffusion import (
     paper_edit,
     sampler_from_name,
 )
-from reacquire.engine.guided import Branches, Guided
+from reacquire.engine.guided import Branches, Guided, check_walk
 from reacquire.engine.method import Settings
-from reacquire.errors import InputError
 from reacquire.jobs.spec import Options
 from reacquire.networks import Condition
 
@@ -48,10 +47,7 @@ class Sdedit:
         """
         settings = Settings.of(options, self.setup)
         most = self.setup.timesteps - 1 if _authors_way(settings) else self.setup.start + 1
-        if settings.steps > most:
-            raise InputError(f"steps must be at most {most} with this bundle and sampler", where="/options/steps")
-        if options.noise is not None:
-            raise InputError("noise belongs to bundles that edit directly: leave it out", where="/options/noise")
+        check_walk(options, most)
 
     def evaluations(self, settings: Settings) -> int:
         """Guidance doubles them."""
@@ -82,7 +78,7 @@ class Sdedit:
         self, source: Tensor, branches: Branches, seeds: Sequence[Seed], settings: Settings, on_step: OnStep | None
     ) -> Tensor:
         def epsilon(x: Tensor, t: Tensor, items: Tensor) -> Tensor:
-            return self.guided.epsilon(x, t, Condition.concat(branches.of(items)))
+            return self.guided.answer(x, t, Condition.concat(branches.of(items)))
 
         return paper_edit(
             epsilon,

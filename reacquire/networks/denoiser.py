@@ -4,7 +4,7 @@ Owns the architecture only. What its output means (noise, velocity, image) is a 
 (`reacquire.diffusion`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
@@ -68,6 +68,11 @@ DENOISERS: dict[str, DenoiserConfig] = {
         head_channels=8,
         norm_groups=8,
     ),
+}
+# Those that are shown the slice beside the noise.
+DENOISERS |= {
+    "structure": replace(DENOISERS["paper"], in_channels=2),
+    "structure-small": replace(DENOISERS["paper-small"], in_channels=2),
 }
 
 

@@ -28,7 +28,7 @@ def run(
     rows: Annotated[Path, typer.Argument(help="folder for one JSON file per candidate")],
     predictor: Annotated[Path, typer.Option(help="run folder of a judge")],
     segmenter: Annotated[Path, typer.Option(help="run folder of a judge")],
-    denoiser: Annotated[Path | None, typer.Option(help="run folder of a trained denoiser")] = None,
+    denoiser: Annotated[list[Path] | None, typer.Option(help="run folder of a trained denoiser")] = None,
     direct: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of a direct editor: a run, or a bundle")] = None,
     only: Annotated[str, typer.Option(help="regular expression that names must match")] = "",
     women: int = 32,
@@ -41,7 +41,7 @@ def run(
     """Measure every candidate on the same pairs."""
     judges = Judges(*load_judges(predictor, segmenter))
     candidates = [
-        *(candidates_of_denoiser(denoiser) if denoiser else ()),
+        *(c for folder in denoiser or () for c in candidates_of_denoiser(folder)),
         *(c for entry in direct or () for c in candidates_of_direct(*_named(entry))),
     ]
     rows.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,14 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from reacquire.bundles.manifest import MANIFEST_NAME, DirectSetup, EditorSetup, InversionSetup, SdeditSetup
+from reacquire.bundles.manifest import (
+    MANIFEST_NAME,
+    DirectSetup,
+    EditorSetup,
+    InversionSetup,
+    SdeditSetup,
+    StructureSetup,
+)
 from reacquire.engine import Editor, Predictor, Segmenter, load_pipeline
 from reacquire.iap import Encoding, load_vocabulary
 from reacquire.networks import (
@@ -79,11 +86,22 @@ def _inversion(kind: str, start: int, steps: int, scale: float) -> InversionSetu
     return InversionSetup.model_validate({"method": "inversion", **DIFFUSION, **own})
 
 
+def structure_setups() -> Mapping[str, tuple[str, EditorSetup]]:
+    """As ``denoiser_setups``, of a network that is shown the slice beside the noise."""
+    setups: dict[str, tuple[str, EditorSetup]] = {}
+    for steps, scale, residual in ((1, 1.0, True), (4, 1.0, True), (1, 2.0, True), (1, 1.0, False), (4, 1.0, False)):
+        own = {"sampler": "ddim", "start": 999, "steps": steps, "guidance_scale": scale, "residual": residual}
+        setup = StructureSetup.model_validate({"method": "structure", **DIFFUSION, **own})
+        setups[f"structure, {steps} steps, w={scale:g}{'' if residual else ', all anew'}"] = ("structure", setup)
+    return setups
+
+
 def candidates_of_denoiser(run: Path) -> list[Candidate]:
     """Every way of editing with the denoiser of a run."""
     record, network = load_network(run)
-    encoding, setups = _encoding(record), denoiser_setups().items()
-    return [Candidate(name, family, Editor(network, encoding, setup)) for name, (family, setup) in setups]
+    shown = (record.method or {}).get("method") == "structure"
+    setups = structure_setups() if shown else denoiser_setups()
+    return [Candidate(n, family, Editor(network, _encoding(record), setup)) for n, (family, setup) in setups.items()]
 
 
 def candidates_of_direct(name: str, folder: Path) -> list[Candidate]:

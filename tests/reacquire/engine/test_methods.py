@@ -6,7 +6,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from reacquire.bundles.manifest import DirectSetup, EditorSetup, InversionSetup, SdeditSetup
+from reacquire.bundles.manifest import DirectSetup, EditorSetup, InversionSetup, SdeditSetup, StructureSetup
 from reacquire.engine import Editor, Settings
 from reacquire.engine.tone import Tone
 from reacquire.errors import InputError, PixelError
@@ -22,6 +22,10 @@ SETUPS: dict[str, EditorSetup] = {
     "2M": SdeditSetup(method="sdedit", sampler="dpmpp-2m", steps=3, **DIFFUSION),
     "inversion": InversionSetup(method="inversion", kind="ddim", steps=3, **DIFFUSION),
     "edit-friendly": InversionSetup(method="inversion", kind="edit-friendly", steps=3, **DIFFUSION),
+    "structure": StructureSetup(method="structure", sampler="ddim", steps=3, **{**DIFFUSION, "start": 999}),
+    "structure, all anew": StructureSetup(
+        method="structure", sampler="dpmpp-2m", steps=2, residual=False, **{**DIFFUSION, "start": 499}
+    ),
     "direct": DirectSetup(method="direct", noise=True),
     "direct with tone": DirectSetup(method="direct", noise=True),
 }
@@ -30,13 +34,14 @@ GE: Record = {"Manufacturer": "GE MEDICAL SYSTEMS", "ManufacturerModelName": "SI
 
 
 class Tilted(nn.Module):
-    """Predicts noise that depends on the pixel, its neighbour and the condition, as a denoiser would."""
+    """Answers by the pixel's neighbour in every channel, the condition and the time, as a denoiser would."""
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         weights = torch.arange(condition.vector.shape[1]) / 10
         told = (condition.vector * weights * condition.known.any(1, keepdim=True)).sum(1)[:, None, None, None]
         ramp = torch.linspace(0, 1, x.shape[2])[:, None]  # the paper's rescale would undo an even change
-        return 0.5 * x.roll(1, 2).tanh() + 0.1 * told * ramp + t[:, None, None, None] / 1000
+        answer = 0.5 * x.roll(1, 2).tanh() + 0.1 * told * ramp + t[:, None, None, None] / 1000
+        return answer.mean(1, keepdim=True)
 
 
 class Doubling(nn.Module):
@@ -107,7 +112,7 @@ def test_rows_that_leave_are_nan_and_spare_the_rest(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "tolerance"),
-    [("inversion", 2e-3), ("edit-friendly", 1e-5), ("direct", 1e-6), ("direct with tone", 1e-6)],
+    [("inversion", 2e-3), ("edit-friendly", 1e-5), ("structure", 0.0), ("direct", 1e-6), ("direct with tone", 1e-6)],
 )
 def test_an_edit_to_the_sources_own_parameters_gives_the_source(name: str, tolerance: float) -> None:
     images = slices(2)
@@ -131,7 +136,16 @@ def test_guidance_away_from_the_source_does_nothing_at_the_sources_parameters() 
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("paper", 8), ("2M", 6), ("inversion", 15), ("edit-friendly", 9), ("direct", 2)]
+    ("name", "count"),
+    [
+        ("paper", 8),
+        ("2M", 6),
+        ("inversion", 15),
+        ("edit-friendly", 9),
+        ("structure", 12),
+        ("structure, all anew", 4),
+        ("direct", 2),
+    ],
 )
 def test_evaluations_are_those_that_happen(name: str, count: int) -> None:
     calls = []
@@ -184,6 +198,8 @@ def test_slices_of_extreme_shape_and_without_contrast_stay_finite(name: str, sha
         ("edit-friendly", {"noise": True}, "noise"),
         ("inversion", {"steps": 51}, "steps"),
         ("paper", {"noise": True}, "noise"),
+        ("structure", {"noise": True}, "noise"),
+        ("structure, all anew", {"steps": 501}, "steps"),
         ("direct", {"guidance_scale": 3.0}, "guidance_scale"),
     ],
 )
