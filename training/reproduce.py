@@ -44,12 +44,14 @@ class Scale:
     women : simulated where no data are given
     segmenters, seeds : preset and number of the downstream experiment's trainings
     fresh : women that the evaluation simulates anew for levels and physics
+    judges : preset of predictor and segmenter, where it isn't the editor's
     """
 
     women: int
     segmenters: str
     seeds: int
     fresh: int
+    judges: str | None = None
 
 
 SCALES = {
@@ -57,6 +59,7 @@ SCALES = {
     "two-core": Scale(60, "smoke", 2, 2),
     "default": Scale(400, "default", 5, 4),
     "paper": Scale(400, "paper", 5, 4),
+    "structure": Scale(400, "paper", 5, 4, judges="paper"),
 }
 
 
@@ -67,7 +70,7 @@ class Plan:
     Attributes
     ----------
     folder : of everything that is made
-    preset : of the three trainings, a key of ``SCALES``
+    preset : of the editor, and where its scale names no other of the three trainings; a key of ``SCALES``
     data, masks : download and segmentations as ``ingest`` takes them; without, women are simulated
     women, slices, protocols, seed : of the simulated cohort; ``women`` None is the preset's scale
     steps : at most so many per phase of any training, for trying the commands out
@@ -125,7 +128,8 @@ def stages_of(plan: Plan) -> tuple[Stage, ...]:
     add("split", data / SPLIT, "split", data, *as_authors)
     runs = {model: root / "runs" / model for model in MODELS}
     for model, run in runs.items():
-        how = ("--cohort", data, "--run", run, "--preset", plan.preset, "--resume", *cut)
+        preset = plan.preset if model == "editor" else scale.judges or plan.preset
+        how = ("--cohort", data, "--run", run, "--preset", preset, "--resume", *cut)
         add(f"train {model}", run / RECORD, "train", model, *how)
     card = () if simulated else ("--training-data", f"The patients ingested from {Path(str(plan.data)).name}")
     parts = [word for model, run in runs.items() for word in (f"--{model}", run)]
@@ -144,7 +148,8 @@ def _check_pairs(plan: Plan) -> None:
     if PRESETS["editor", plan.preset].learns_from_pairs:  # type: ignore[index]
         raise ReproduceError(
             f"preset {plan.preset} learns from pairs, one slice under two protocols, and {plan.data} is no simulated "
-            "cohort, so it has none; take preset paper (PRESET=paper), or leave out the data to simulate women"
+            "cohort, so it has none; take preset structure or paper (PRESET=structure), or leave out the data to "
+            "simulate women"
         )
 
 

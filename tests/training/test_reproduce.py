@@ -8,8 +8,10 @@ from typer.testing import CliRunner
 
 from reacquire.phantom.cohort import SPLITS
 from training.cli import app
+from training.config import PRESETS
 from training.ingest.manifest import read_lines
-from training.reproduce import LOG, Plan, ReproduceError, reproduce, stages_of
+from training.reproduce import LOG, MODELS, SCALES, Plan, ReproduceError, reproduce, stages_of
+from training.runs import encoding_of
 
 ORDER = [
     "cohort", "ingest", "split", "train editor", "train predictor", "train segmenter", "pack", "downstream",
@@ -63,7 +65,7 @@ def test_a_download_takes_the_place_of_the_simulation(tmp_path: Path) -> None:
 
 def test_data_without_pairs_want_a_preset_that_needs_none_before_anything_is_run(tmp_path: Path) -> None:
     terminal = Terminal()
-    with pytest.raises(ReproduceError, match=r"two-core learns from pairs.*duke.*PRESET=paper"):
+    with pytest.raises(ReproduceError, match=r"two-core learns from pairs.*duke.*PRESET=structure"):
         start(Plan(tmp_path / "out", "two-core", data=tmp_path / "duke"), terminal)
     assert terminal.commands == []
     assert not (tmp_path / "out").exists()
@@ -71,6 +73,20 @@ def test_data_without_pairs_want_a_preset_that_needs_none_before_anything_is_run
     simulated.mkdir()
     (simulated / "manifest.jsonl").touch()
     assert stages_of(Plan(tmp_path / "out", "two-core", data=simulated))
+
+
+@pytest.mark.parametrize("preset", SCALES)
+def test_editor_and_predictor_are_of_one_layout_or_pack_refuses_them(preset: str, tmp_path: Path) -> None:
+    stages = {stage.name: stage.words for stage in stages_of(Plan(tmp_path, preset))}
+    editor, predictor = (PRESETS[m, stages[f"train {m}"][7]] for m in ("editor", "predictor"))
+    assert editor.preset == preset
+    assert encoding_of(editor).layout == encoding_of(predictor).layout
+
+
+def test_patients_can_be_learned_from_with_another_editor_than_the_papers(tmp_path: Path) -> None:
+    stages = {stage.name: stage.words for stage in stages_of(Plan(tmp_path, "structure", data=tmp_path / "duke"))}
+    assert [stages[f"train {model}"][7] for model in MODELS] == ["structure", "paper", "paper"]
+    assert "--mode" not in stages["split"]
 
 
 def test_a_stage_that_fails_ends_it_and_the_next_run_begins_there(tmp_path: Path) -> None:
