@@ -34,8 +34,7 @@ DIFFUSION = {"schedule": "paper_cosine", "timesteps": 1000}
 METHODS = {
     "direct": {"method": "direct"},
     "sdedit": {"method": "sdedit", **DIFFUSION, "start": 49},
-    "inversion": {"method": "inversion", **DIFFUSION, "start": 400, "kind": "ddim"},
-    "edit-friendly": {"method": "inversion", **DIFFUSION, "start": 400, "kind": "edit-friendly"},
+    "inversion": {"method": "inversion", **DIFFUSION, "start": 400},
     "structure": {"method": "structure", **DIFFUSION, "start": 999},
 }
 # Of the slices that the networks see; the many evaluations of a denoiser are of small ones, to save the tests' time.
@@ -44,7 +43,7 @@ DEFAULTS = {
     "direct": DIRECT,
     "sdedit": {**PAPER, "steps": 2},
     "structure": {**STRUCTURE, "steps": 2},
-    **{kind: {"steps": 2, "guidance_scale": 1.0} for kind in ("inversion", "edit-friendly")},
+    "inversion": {"steps": 2, "guidance_scale": 1.0},
 }
 
 

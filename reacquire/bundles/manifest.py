@@ -42,8 +42,7 @@ class PreprocessingPin(Strict):
 class SdeditSetup(Strict):
     """A bundle whose network is the paper's denoiser, run as Algorithm 1 on the paper's schedule.
 
-    ``start`` is the first timestep of the reverse process, ``negative`` what guidance leads away from: nothing said, as
-    in the paper, or the source's own parameters.
+    ``start`` is the first timestep of the reverse process.
     """
 
     method: Literal["sdedit"]
@@ -54,7 +53,6 @@ class SdeditSetup(Strict):
     start: Annotated[int, Field(ge=1)]
     steps: Annotated[int, Field(ge=1)]
     guidance_scale: Annotated[float, Field(ge=0)]
-    negative: Literal["null", "source"] = "null"
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -64,13 +62,12 @@ class SdeditSetup(Strict):
 
 
 class InversionSetup(Strict):
-    """A bundle whose network is the paper's denoiser, run as an inversion under the source's own parameters.
+    """A bundle whose network is the paper's denoiser, run as an edit-friendly inversion.
 
     ``start`` is the timestep up to which a slice is encoded.
     """
 
     method: Literal["inversion"]
-    kind: Literal["ddim", "edit-friendly"]
     schedule: Literal["paper_cosine"]
     timesteps: Literal[1000]
     start: Annotated[int, Field(ge=1, lt=1000)]

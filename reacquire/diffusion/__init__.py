@@ -4,7 +4,7 @@ Knows no network, no DICOM and no bundle; a denoiser enters as a plain callable.
 """
 
 from reacquire.diffusion.guidance import combine
-from reacquire.diffusion.inversion import NoiseMaps, invert, noise_maps
+from reacquire.diffusion.inversion import NoiseMaps, noise_maps
 from reacquire.diffusion.limiters import Clamp, Limiter, NoLimit, PercentileRescale
 from reacquire.diffusion.loop import Denoise, OnStep, edit, iterate, run
 from reacquire.diffusion.noise import ItemNoise, Seed, SliceSeed, derive_seed
@@ -44,7 +44,6 @@ __all__ = [
     "combine",
     "derive_seed",
     "edit",
-    "invert",
     "iterate",
     "lambda_uniform",
     "noise_maps",

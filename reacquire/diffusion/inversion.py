@@ -1,9 +1,7 @@
-"""From a clean image to noise that decodes to it: the two kinds of abduction, as loops over a caller's denoiser.
+"""From a clean image to noise that decodes to it, as a loop over a caller's denoiser.
 
-``invert`` runs the probability-flow ODE of DDIM backwards (Song et al. 2021, section 4.3). Every step is solved for the
-very point from which the decoding step comes back (fixed-point iteration; Pan et al. 2023), so that the two undo each
-other although the steps are few. ``noise_maps`` draws independent noisy copies of the image instead and keeps what the
-reverse steps miss (edit-friendly DDPM inversion; Huberman-Spiegelglas et al. 2024).
+Independent noisy copies of the image are drawn, and what the reverse steps miss between them is kept (edit-friendly
+DDPM inversion; Huberman-Spiegelglas et al. 2024).
 """
 
 from collections.abc import Callable, Sequence
@@ -16,40 +14,8 @@ from reacquire.diffusion.noise import ItemNoise
 from reacquire.diffusion.samplers import Ancestral
 from reacquire.diffusion.schedule import CLEAN, NoiseSchedule
 
-# (x, t) -> predicted noise; all rows of the batch, in its order
-Epsilon = Callable[[Tensor, int], Tensor]
+# (x, t) -> predicted clean image; all rows of the batch, in its order
 PredictX0 = Callable[[Tensor, int], Tensor]
-
-
-@torch.no_grad()
-def invert(
-    epsilon: Epsilon, x0: Tensor, timesteps: Sequence[int], *, schedule: NoiseSchedule, iterations: int = 3
-) -> Tensor:
-    """Encode ``x0`` (B, 1, H, W) at the level of ``timesteps[0]``.
-
-    Parameters
-    ----------
-    epsilon : callable (x (B, 1, H, W), t: int) -> predicted noise (B, 1, H, W)
-    timesteps : sequence of int
-        Strictly descending, as the decoding `reacquire.diffusion.run` takes them with `DDIM` of eta 0.
-    iterations : int
-        Evaluations per step; 1 is the plain inversion of Song et al.
-
-    Returns
-    -------
-    Tensor (B, 1, H, W)
-        The image itself without timesteps.
-    """
-    x, here = x0, CLEAN
-    for t in reversed(timesteps):
-        there = schedule.level(t)
-        ratio = there.alpha / here.alpha
-        slope = there.sigma - here.sigma * ratio
-        noisier = x
-        for _ in range(iterations):
-            noisier = ratio * x + slope * epsilon(noisier, t)
-        x, here = noisier, there
-    return x
 
 
 class NoiseMaps(NamedTuple):

@@ -1,8 +1,8 @@
 """A denoiser under two conditions at once: classifier-free guidance from a negative branch to the target.
 
-What every method of diffusion shares. The negative branch is null, as in the paper, or the source's own parameters (the
-authors' code holds that branch, commented out): then guidance leads away from the look that the slice has, and at the
-source's own parameters there is nothing to guide.
+What every method of diffusion shares. The negative branch is null, as in the paper, or the source's own parameters
+(``inversion``): then guidance leads away from the look that the slice has, and at the source's own parameters there is
+nothing to guide.
 """
 
 from dataclasses import dataclass

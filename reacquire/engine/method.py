@@ -11,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from reacquire.bundles.manifest import DirectSetup, EditorSetup, InversionSetup, SdeditSetup
+from reacquire.bundles.manifest import DirectSetup, EditorSetup, InversionSetup, StructureSetup
 from reacquire.diffusion import OnStep, Seed
 from reacquire.jobs.spec import Options, SamplerName
 from reacquire.networks import Condition
@@ -49,12 +49,11 @@ class Settings:
         """Everything that decides the numbers, for provenance."""
         if isinstance(setup, DirectSetup):
             return {"method": setup.method, "noise": self.noise}
-        own: dict[str, str | float]
-        if isinstance(setup, InversionSetup):
-            own = {"kind": setup.kind}
-        else:
+        own: dict[str, str | float] = {}
+        if not isinstance(setup, InversionSetup):
             own = {"sampler": self.sampler or setup.sampler, "eta": setup.eta}
-            own |= {"negative": setup.negative} if isinstance(setup, SdeditSetup) else {"residual": setup.residual}
+        if isinstance(setup, StructureSetup):
+            own["residual"] = setup.residual
         return {
             "method": setup.method,
             **own,

@@ -1,7 +1,7 @@
 """Algorithm 1 of the paper: noise the slice, denoise it under the target parameters (SDEdit, Meng et al. 2022).
 
 ``ancestral`` runs it as the authors' released code does (docs/paper.md); the other samplers take the indices aligned.
-The source's own parameters matter only where the bundle makes them the negative branch of guidance.
+The source's own parameters play no part.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ class Sdedit:
         settings: Settings,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        branches = Branches(source_iap, target_iap, self.setup.negative)
+        branches = Branches(source_iap, target_iap, "null")
         if _authors_way(settings):
             return self._as_the_authors(source, branches, seeds, settings, on_step)
 

@@ -75,7 +75,7 @@ def test_an_editor_that_would_learn_to_do_nothing_is_refused(tmp_path: Path) -> 
     rows = [row | {"pair_group": f"{row['woman']}/{row['index']}"} for row in index["rows"]]  # as those of patients are
     (tmp_path / "cache" / "index.json").write_text(json.dumps(index | {"rows": rows}))
     pairs = TrainConfig("editor", "smoke", "default", (Phase(1, 4, 1e-3),))
-    with pytest.raises(TrainError, match=r"preset smoke of the editor learns from pairs.*preset paper"):
+    with pytest.raises(TrainError, match=r"preset smoke of the editor learns from pairs.*preset structure or paper"):
         run_training(tmp_path / "cache", tmp_path / "run", pairs, resume=False, report=silent)
     assert not (tmp_path / "run").exists()
     unpaired = open_cache(tmp_path / "cache")

@@ -46,23 +46,14 @@ class Candidate:
     def random(self) -> bool:
         """Whether the result depends on the seed."""
         setup = self.editor.setup
-        if isinstance(setup, DirectSetup):
-            return setup.noise
-        return not isinstance(setup, InversionSetup) or setup.kind == "edit-friendly"
+        return setup.noise if isinstance(setup, DirectSetup) else True
 
 
 def denoiser_setups() -> Mapping[str, tuple[str, EditorSetup]]:
     """By name (family, setup): the paper's method, and every other way of using its network that was tried."""
     setups: dict[str, tuple[str, EditorSetup]] = {"paper, w=3": ("paper", _sdedit("ancestral", 50, 3.0))}
-    setup: EditorSetup
-    for scale in (2.0, 3.0):
-        setup = _sdedit("ancestral", 50, scale, negative="source")
-        setups[f"paper, source as negative branch, w={scale:g}"] = ("negative", setup)
     for sampler, steps, scale in (("ddim", 1, 3.0), ("ddim", 8, 3.0), ("dpmpp-2m", 6, 3.0), ("dpmpp-2m", 6, 5.2)):
         setups[f"{sampler}, {steps} steps, w={scale:g}"] = ("few steps", _sdedit(sampler, steps, scale))
-    for start, steps, scale in ((200, 10, 1.0), (400, 10, 1.0), (700, 10, 1.0), (700, 10, 3.0), (950, 20, 1.0)):
-        setup = _inversion("ddim", start, steps, scale)
-        setups[f"inversion to {start}, {steps} steps, w={scale:g}"] = ("inversion", setup)
     for start, steps, scale in (
         (49, 8, 3.0),
         (400, 8, 1.0),
@@ -71,18 +62,18 @@ def denoiser_setups() -> Mapping[str, tuple[str, EditorSetup]]:
         (950, 8, 1.0),
         (950, 20, 1.0),
     ):
-        setup = _inversion("edit-friendly", start, steps, scale)
+        setup = _inversion(start, steps, scale)
         setups[f"edit-friendly to {start}, {steps} steps, w={scale:g}"] = ("edit-friendly", setup)
     return setups
 
 
-def _sdedit(sampler: str, steps: int, scale: float, **more: object) -> SdeditSetup:
-    own = {"sampler": sampler, "steps": steps, "guidance_scale": scale, "start": 49, **more}
+def _sdedit(sampler: str, steps: int, scale: float) -> SdeditSetup:
+    own = {"sampler": sampler, "steps": steps, "guidance_scale": scale, "start": 49}
     return SdeditSetup.model_validate({"method": "sdedit", **DIFFUSION, **own})
 
 
-def _inversion(kind: str, start: int, steps: int, scale: float) -> InversionSetup:
-    own = {"kind": kind, "start": start, "steps": steps, "guidance_scale": scale}
+def _inversion(start: int, steps: int, scale: float) -> InversionSetup:
+    own = {"start": start, "steps": steps, "guidance_scale": scale}
     return InversionSetup.model_validate({"method": "inversion", **DIFFUSION, **own})
 
 

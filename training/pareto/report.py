@@ -18,7 +18,7 @@ COLUMNS = (
     ("Dice minus true target's", "dice_minus_true_target", 3),
     ("composition", "composition", 4),
 )
-FAMILIES = ("bound", "paper", "negative", "few steps", "inversion", "edit-friendly", "structure", "direct")
+FAMILIES = ("bound", "paper", "few steps", "edit-friendly", "structure", "direct")
 
 
 def table(rows: Sequence[Row]) -> str:
