@@ -5,7 +5,8 @@ Resampling itself is SciPy's; here is only what it has to be told: which values 
 
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,10 @@ class Estimate:
     high: float
     n: int
     unit: str = "women"
+
+    def to_dict(self) -> dict[str, float | int | str | None]:
+        """Plain data; NaN, which JSON has not, becomes null."""
+        return {k: None if isinstance(v, float) and isnan(v) else v for k, v in asdict(self).items()}
 
 
 def mean_over_women(values: PerWoman, *, unit: str = "women", seed: int = 0) -> Estimate:

@@ -22,7 +22,7 @@ from training.pareto.measure import Judges, Reference, band_swap, contrast, low_
 from training.pareto.modes import Mode, mode_transfer, tissue_mode
 from training.pareto.pairs import HeldOut, load_pairs, save_pairs
 from training.pareto.report import figure, table, undominated
-from training.pareto.run import acquiring, doing_nothing, run_candidate
+from training.pareto.run import acquiring, doing_nothing, run_candidate, summed_up
 
 SIEMENS = {"Manufacturer": "SIEMENS", "ManufacturerModelName": "Avanto", "EchoTime": 1.4}
 GE = {"Manufacturer": "GE MEDICAL SYSTEMS", "ManufacturerModelName": "SIGNA HDx", "EchoTime": 2.4}
@@ -138,6 +138,17 @@ def test_a_row_holds_intervals_over_women_and_what_an_edit_costs(tmp_path: Path)
     figure([json.loads(json.dumps(row)) for row in rows], tmp_path / "a.png", "test")
     assert (tmp_path / "a.png").stat().st_size > 1000
     assert table(rows).count("\n") == 4
+
+
+def test_what_has_no_interval_is_shown_without_one_and_stored_as_json() -> None:
+    """A ratio whose whole some resample of women lacks, as that of categories which few pairs change."""
+    row = doing_nothing(reference())
+    bare = summed_up({"gap_part": [1.0, 0.0], "gap_whole": [2.0, 0.0], "muscle": [np.nan, np.nan]}, (0, 1))
+    assert json.loads(json.dumps(bare, allow_nan=False))["gap_pooled"] | {"n": 0} == {
+        "value": 0.5, "low": None, "high": None, "n": 0, "unit": "women",
+    }  # fmt: skip
+    assert bare["muscle"]["value"] is None
+    assert "| 0.50 |" in table([{**row, "figures": bare}])
 
 
 def test_only_what_nobody_beats_is_undominated() -> None:

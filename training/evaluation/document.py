@@ -1,7 +1,7 @@
 """What a report is made of: figures with their interval, tables and pictures of them, sections. No measuring here."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from training.statistics import Estimate
@@ -25,9 +25,8 @@ class Figure:
     measured_in: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; NaN, which JSON has not, becomes null."""
-        numbers = {k: None if isinstance(v, float) and v != v else v for k, v in asdict(self.estimate).items()}
-        return {**numbers, "measured_in": self.measured_in, "settings": self.settings}
+        """Plain data."""
+        return {**self.estimate.to_dict(), "measured_in": self.measured_in, "settings": self.settings}
 
 
 Figures = dict[str, Figure]

@@ -34,11 +34,11 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _cell(estimate: Mapping[str, float] | None, digits: int) -> str:
-    if estimate is None or estimate["value"] != estimate["value"]:
+def _cell(estimate: Mapping[str, float | None] | None, digits: int) -> str:
+    if estimate is None or estimate["value"] is None:
         return "-"
-    value, low, high = (f"{estimate[key]:.{digits}f}" for key in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
+    interval = "" if estimate["low"] is None else f" ({estimate['low']:.{digits}f} to {estimate['high']:.{digits}f})"
+    return f"{estimate['value']:.{digits}f}{interval}"
 
 
 def undominated(rows: Sequence[Row]) -> list[str]:

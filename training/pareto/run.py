@@ -3,7 +3,6 @@
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import cycle
 
 import numpy as np
@@ -57,16 +56,16 @@ def run_candidate(candidate: Candidate, reference: Reference, seeds: Sequence[in
     }
 
 
-def summed_up(figures: Figures, women: Sequence[int]) -> dict[str, dict[str, float | int | str]]:
+def summed_up(figures: Figures, women: Sequence[int]) -> dict[str, dict[str, float | int | str | None]]:
     """Estimates by name: ``x_part`` over ``x_whole`` as a ratio of sums, everything else as a mean over women."""
     grouped = {name: _by_woman(values, women) for name, values in figures.items()}
     result = {}
     for name, values in grouped.items():
         if name.endswith("_part"):
             base = name.removesuffix("_part")
-            result[f"{base}_pooled"] = asdict(pooled_ratio(values, grouped[f"{base}_whole"]))
+            result[f"{base}_pooled"] = pooled_ratio(values, grouped[f"{base}_whole"]).to_dict()
         elif not name.endswith("_whole"):
-            result[name] = asdict(mean_over_women(values))
+            result[name] = mean_over_women(values).to_dict()
     return result
 
 
