@@ -155,7 +155,7 @@ PRESETS: dict[tuple[ModelName, PresetName], TrainConfig] = {
             "editor",
             "structure-two-core",
             "structure-small",
-            (Phase(4000, 8, 1e-3, None, 0.02),),
+            (Phase(2000, 8, 1e-3, None, 0.02),),
             weight_decay=1e-3,
             condition_dropout=0.15,
             ema=0.998,

@@ -44,7 +44,7 @@ class Card:
 # The bundle's own values of what a user may leave open, by method
 DIRECT: dict[str, Any] = {"noise": True}
 PAPER: dict[str, Any] = {"sampler": "ancestral", "steps": 50, "guidance_scale": 3.0}  # sections 2.2 and 4 of the paper
-STRUCTURE: dict[str, Any] = {"sampler": "ddim", "steps": 4, "guidance_scale": 1.0}  # decision 0014
+STRUCTURE: dict[str, Any] = {"sampler": "ddim", "steps": 1, "guidance_scale": 2.0}  # decision 0014
 DEFAULTS: dict[str, dict[str, Any]] = {"direct": DIRECT, "sdedit": PAPER, "structure": STRUCTURE}
 
 

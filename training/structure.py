@@ -24,7 +24,7 @@ class StructureDenoising:
     """Squared error of the predicted slice at a uniform timestep.
 
     Parameters are dropped one by one, so that any subset may be unknown and no combination of them stands for a woman;
-    then the whole condition at once, as in the paper (section 2.3), for the negative branch of guidance.
+    then the whole condition at once, for slices of which nothing is known.
     """
 
     schedule: NoiseSchedule

@@ -84,8 +84,8 @@ class InversionSetup(Strict):
 class StructureSetup(Strict):
     """A bundle whose denoiser predicts the clean slice from noise, beside the slice that it is to look like.
 
-    ``start`` is the first timestep of the reverse process, which begins with noise alone. With ``residual`` what the
-    network doesn't reproduce of the slice under its own parameters is kept.
+    ``start`` is the first timestep of the reverse process, which begins with noise alone; ``guidance_scale`` multiplies
+    the difference between what the network makes under the target's parameters and under the source's.
     """
 
     method: Literal["structure"]
@@ -96,7 +96,6 @@ class StructureSetup(Strict):
     start: Annotated[int, Field(ge=1, lt=1000)]
     steps: Annotated[int, Field(ge=1)]
     guidance_scale: Annotated[float, Field(ge=0)]
-    residual: bool = True
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -96,7 +96,7 @@ def check_synthetic(ds: Dataset, *, allowed: bool) -> bool:
     synthetic = values.codes(ds, "SyntheticData") == ("YES",) or bool(OWN_TYPES & set(values.codes(ds, "ImageType")))
     if synthetic and not allowed:
         raise SuitabilityError(
-            "this image is itself synthetic; send the acquired one, or set allow_synthetic",
+            "this image is itself synthetic; send the acquired one, or ask for it (allow_synthetic, --allow-synthetic)",
             code="already-synthetic",
             where="SyntheticData",
         )

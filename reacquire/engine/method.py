@@ -11,7 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from reacquire.bundles.manifest import DirectSetup, EditorSetup, InversionSetup, StructureSetup
+from reacquire.bundles.manifest import DirectSetup, EditorSetup, InversionSetup
 from reacquire.diffusion import OnStep, Seed
 from reacquire.jobs.spec import Options, SamplerName
 from reacquire.networks import Condition
@@ -52,8 +52,6 @@ class Settings:
         own: dict[str, str | float] = {}
         if not isinstance(setup, InversionSetup):
             own = {"sampler": self.sampler or setup.sampler, "eta": setup.eta}
-        if isinstance(setup, StructureSetup):
-            own["residual"] = setup.residual
         return {
             "method": setup.method,
             **own,

@@ -80,10 +80,10 @@ def _inversion(start: int, steps: int, scale: float) -> InversionSetup:
 def structure_setups() -> Mapping[str, tuple[str, EditorSetup]]:
     """As ``denoiser_setups``, of a network that is shown the slice beside the noise."""
     setups: dict[str, tuple[str, EditorSetup]] = {}
-    for steps, scale, residual in ((1, 1.0, True), (4, 1.0, True), (1, 2.0, True), (1, 1.0, False), (4, 1.0, False)):
-        own = {"sampler": "ddim", "start": 999, "steps": steps, "guidance_scale": scale, "residual": residual}
+    for steps, scale in ((1, 1.0), (1, 2.0), (4, 1.0)):
+        own = {"sampler": "ddim", "start": 999, "steps": steps, "guidance_scale": scale}
         setup = StructureSetup.model_validate({"method": "structure", **DIFFUSION, **own})
-        setups[f"structure, {steps} steps, w={scale:g}{'' if residual else ', all anew'}"] = ("structure", setup)
+        setups[f"structure, {steps} steps, w={scale:g}"] = ("structure", setup)
     return setups
 
 
