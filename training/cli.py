@@ -248,8 +248,8 @@ def pack(
         str | None, typer.Option(help="what was seen; needed unless all of it is synthetic")
     ] = None,
     metrics: Annotated[Path | None, typer.Option(help="report.json of the evaluate command")] = None,
-    steps: Annotated[int | None, typer.Option(help="of the paper's method: network evaluations per slice")] = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="of the paper's method")] = None,
+    steps: Annotated[int | None, typer.Option(help="of a denoiser: steps through noise")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="of a denoiser: w")] = None,
     noise: Annotated[bool | None, typer.Option(help="of a direct editor: results show the target's noise")] = None,
 ) -> None:
     """Pack three finished runs as a bundle, and a tone network with them."""

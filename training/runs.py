@@ -49,7 +49,6 @@ from training.structure import StructureDenoising
 from training.tracking import TrackerName
 from training.validation import Objective, Validation, validation_rows
 
-STRUCTURE = ("structure", "structure-small")  # networks that are shown the slice beside the noise
 PAPER_START = 49  # the first index that the authors' loop denoises at (docs/paper.md row 3)
 ITSELF = 0.1  # share of the editor's batch whose source is the target under its own parameters: nothing may change
 ADDED = ("tissue_", "signal.")  # parts that weights of before may lack: fresh ones change nothing
@@ -82,7 +81,7 @@ def objective_of(config: TrainConfig, cache: SliceCache) -> Objective:
     if config.model == "predictor":
         cap = CLASS_WEIGHT_CAP if config.network == "default" else None
         return Prediction(encoding, class_weights(cache.split("train"), encoding, cap=cap))
-    if config.network in STRUCTURE:
+    if _shows_the_slice(config):
         return StructureDenoising(NoiseSchedule.paper_cosine(), config.condition_dropout)
     if config.network in DENOISERS:
         return PaperDenoising(NoiseSchedule.paper_cosine(), config.condition_dropout, config.used_levels)
@@ -262,11 +261,16 @@ def _record(
     )
 
 
+def _shows_the_slice(config: TrainConfig) -> bool:
+    """Whether the network is a denoiser that is shown the slice beside the noise."""
+    return config.network in DENOISERS and DENOISERS[config.network].in_channels == 2
+
+
 def _method(config: TrainConfig) -> dict[str, Any]:
     if config.network not in DENOISERS:
         return {"method": "direct"}
     schedule = NoiseSchedule.paper_cosine()
-    structure = config.network in STRUCTURE
+    structure = _shows_the_slice(config)
     return {
         "method": "structure" if structure else "sdedit",
         "schedule": schedule.name,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from monai.transforms import Compose, RandBiasField, RandGaussianNoise, RandGaussianSmooth, RandHistogramShift
+from monai.utils import convert_to_tensor
 from torch import Generator, Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -61,5 +62,5 @@ def with_random_contrast(images: Tensor, draws: Sequence[Generator]) -> Tensor:
     changed = []
     for image, draw in zip(images, draws, strict=True):
         chain.set_random_state(int(torch.randint(2**31, (1,), generator=draw, device=draw.device)))
-        changed.append(torch.as_tensor(chain(image)).to(image))
+        changed.append(convert_to_tensor(chain(image), track_meta=False).to(image))
     return torch.stack(changed)

@@ -84,8 +84,8 @@ class InversionSetup(Strict):
 class StructureSetup(Strict):
     """A bundle whose denoiser predicts the clean slice from noise, beside the slice that it is to look like.
 
-    ``start`` is the first timestep of the reverse process, which begins with noise alone; ``guidance_scale`` multiplies
-    the difference between what the network makes under the target's parameters and under the source's.
+    ``start`` is the last timestep, as the walk begins with noise alone; ``guidance_scale`` multiplies the difference
+    between what the network makes under the target's parameters and under the source's.
     """
 
     method: Literal["structure"]
@@ -93,15 +93,9 @@ class StructureSetup(Strict):
     timesteps: Literal[1000]
     sampler: SamplerName
     eta: Annotated[float, Field(ge=0, le=1)] = 1.0
-    start: Annotated[int, Field(ge=1, lt=1000)]
-    steps: Annotated[int, Field(ge=1)]
+    start: Literal[999]
+    steps: Annotated[int, Field(ge=1, le=1000)]
     guidance_scale: Annotated[float, Field(ge=0)]
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if self.steps > self.start + 1:
-            raise ValueError("start must leave room for the steps")
-        return self
 
 
 class DirectSetup(Strict):

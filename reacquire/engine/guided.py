@@ -6,7 +6,6 @@ nothing to guide.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +15,6 @@ from reacquire.diffusion import Epsilon, NoiseSchedule, Parameterisation, Sample
 from reacquire.errors import InputError
 from reacquire.jobs.spec import Options
 from reacquire.networks import Condition
-
-Negative = Literal["null", "source"]
 
 
 @dataclass(frozen=True)
@@ -77,18 +74,7 @@ def check_walk(options: Options, most: int) -> None:
     if options.noise is not None:
         raise InputError("noise belongs to bundles that edit directly: leave it out", where="/options/noise")
     if (options.steps or 1) > most:
-        raise InputError(f"steps must be at most {most} with this bundle and sampler", where="/options/steps")
-
-
-@dataclass(frozen=True)
-class Branches:
-    """The two conditions of a batch, row by row."""
-
-    source: Condition
-    target: Condition
-    negative: Negative
-
-    def of(self, items: Tensor) -> tuple[Condition, Condition]:
-        """(negative, positive) of some rows."""
-        positive = self.target.index(items)
-        return (positive.null_like() if self.negative == "null" else self.source.index(items)), positive
+        raise InputError(
+            f"steps must be at most {most} with this bundle, and with this sampler where there is one",
+            where="/options/steps",
+        )

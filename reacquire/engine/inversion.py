@@ -23,7 +23,7 @@ from reacquire.diffusion import (
     lambda_uniform,
     noise_maps,
 )
-from reacquire.engine.guided import Branches, Guided, check_walk
+from reacquire.engine.guided import Guided, check_walk
 from reacquire.engine.method import Settings
 from reacquire.errors import InputError
 from reacquire.jobs.spec import Options
@@ -66,8 +66,7 @@ class Inversion:
         settings: Settings,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        branches, noise = Branches(source_iap, target_iap, "source"), ItemNoise(seeds)
-        schedule = self.guided.schedule
+        schedule, noise = self.guided.schedule, ItemNoise(seeds)
         timesteps = lambda_uniform(schedule, self.setup.start, settings.steps)
         levels = [*(schedule.level(t) for t in timesteps), CLEAN]
 
@@ -77,7 +76,8 @@ class Inversion:
         start, missing = noise_maps(encode, source, timesteps, schedule=schedule, noise=noise)
 
         def advance(i: int, x: Tensor, items: Tensor, _memory: Tensor | None) -> tuple[Tensor, None]:
-            x0 = self.guided.x0(x, timesteps[i], *branches.of(items), settings.guidance_scale)
+            away, towards = source_iap.index(items), target_iap.index(items)
+            x0 = self.guided.x0(x, timesteps[i], away, towards, settings.guidance_scale)
             mean = Ancestral().step(x, x0, levels[i], levels[i + 1], None, None)
             return mean + missing[i][items.to(x.device)], None
 

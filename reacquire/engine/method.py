@@ -1,8 +1,8 @@
 """What every way of editing offers, and the options of one batch as it understands them.
 
 A method is one module: ``sdedit`` is Algorithm 1 of the paper, ``inversion`` encodes the slice with the same network
-instead of drowning it in noise, ``structure`` generates it anew beside the slice, ``direct`` is one evaluation of a
-regression network.
+instead of drowning it in noise, ``structure`` adds what the parameters change in a slice made from noise, ``direct`` is
+one evaluation of a regression network.
 """
 
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ from reacquire.diffusion import (
     paper_edit,
     sampler_from_name,
 )
-from reacquire.engine.guided import Branches, Guided, check_walk
+from reacquire.engine.guided import Guided, check_walk
 from reacquire.engine.method import Settings
 from reacquire.jobs.spec import Options
 from reacquire.networks import Condition
@@ -56,18 +56,17 @@ class Sdedit:
     def edit(
         self,
         source: Tensor,
-        source_iap: Condition,
+        source_iap: Condition,  # noqa: ARG002  # the protocol's; the paper's method has no use for it
         target_iap: Condition,
         seeds: Sequence[Seed],
         settings: Settings,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        branches = Branches(source_iap, target_iap, "null")
         if _authors_way(settings):
-            return self._as_the_authors(source, branches, seeds, settings, on_step)
+            return self._as_the_authors(source, target_iap, seeds, settings, on_step)
 
         def denoise(x: Tensor, t: int, items: Tensor) -> Tensor:
-            return self.guided.x0(x, t, *branches.of(items), settings.guidance_scale)
+            return self.guided.x0(x, t, *_branches(target_iap, items), settings.guidance_scale)
 
         schedule = self.guided.schedule
         timesteps = lambda_uniform(schedule, self.setup.start, settings.steps)
@@ -75,10 +74,10 @@ class Sdedit:
         return edit(denoise, source, timesteps, sampler, schedule=schedule, noise=ItemNoise(seeds), on_step=on_step)
 
     def _as_the_authors(
-        self, source: Tensor, branches: Branches, seeds: Sequence[Seed], settings: Settings, on_step: OnStep | None
+        self, source: Tensor, target_iap: Condition, seeds: Sequence[Seed], settings: Settings, on_step: OnStep | None
     ) -> Tensor:
         def epsilon(x: Tensor, t: Tensor, items: Tensor) -> Tensor:
-            return self.guided.answer(x, t, Condition.concat(branches.of(items)))
+            return self.guided.answer(x, t, Condition.concat(_branches(target_iap, items)))
 
         return paper_edit(
             epsilon,
@@ -88,6 +87,12 @@ class Sdedit:
             guidance_scale=settings.guidance_scale,
             on_step=on_step,
         )
+
+
+def _branches(target_iap: Condition, items: Tensor) -> tuple[Condition, Condition]:
+    """(null, target's) parameters of some rows."""
+    positive = target_iap.index(items)
+    return positive.null_like(), positive
 
 
 def _authors_way(settings: Settings) -> bool:

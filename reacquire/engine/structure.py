@@ -1,4 +1,4 @@
-"""Generation from noise beside the slice: anatomy is read off the slice, contrast comes from the parameters.
+"""What the parameters change in a slice made from noise: anatomy is read off the slice, contrast comes from them.
 
 The denoiser learned with the contrast of the slice beside it randomised (``training.structure``; as in SynthSeg, Billot
 et al. 2023), so that it has to take contrast from the condition. It never saw a pair. Two walks from the same noise,

@@ -58,7 +58,7 @@ DENOISERS: dict[str, DenoiserConfig] = {
         head_channels=8,
         norm_groups=32,
     ),
-    # The same kind of network for slices of 64 pixels, whose training two CPU cores can finish: 1.4 M parameters.
+    # The same kind of network for slices of 64 pixels, whose training two CPU cores can finish: 0.35 M parameters.
     "paper-small": DenoiserConfig(
         parameter_widths=PAPER_WIDTHS,
         in_channels=1,

@@ -9,6 +9,7 @@ import torch
 from fake_cache import write_fake_cache
 from tiny_bundle import pack_tiny, tiny_run
 from torch import Tensor
+from typer.testing import CliRunner
 
 from reacquire.bundles.manifest import DirectSetup, SdeditSetup
 from reacquire.engine import Editor, Segmenter
@@ -16,7 +17,8 @@ from reacquire.engine.judges import Predictor
 from reacquire.iap import Encoding, load_vocabulary
 from reacquire.metrics import contrast_transfer
 from reacquire.networks import Condition
-from training.pareto.candidates import Candidate, candidates_of_direct, denoiser_setups
+from training.pareto.__main__ import app
+from training.pareto.candidates import Candidate, candidates_of_denoiser, candidates_of_direct, denoiser_setups
 from training.pareto.exact import exact_transfer
 from training.pareto.measure import Judges, Reference, band_swap, contrast, low_band, measure
 from training.pareto.modes import Mode, mode_transfer, tissue_mode
@@ -149,6 +151,33 @@ def test_what_has_no_interval_is_shown_without_one_and_stored_as_json() -> None:
     }  # fmt: skip
     assert bare["muscle"]["value"] is None
     assert "| 0.50 |" in table([{**row, "figures": bare}])
+
+
+def test_a_method_without_a_figure_spoils_neither_picture_nor_order(tmp_path: Path) -> None:
+    def row(name: str, **gap: float | None) -> dict:
+        others = {key: {"value": None} for key in ("dice_minus_true_target", "effect_categories_pooled")}
+        costs = {"evaluations": 1, "cpu_seconds_per_slice": 0.1}
+        return {"name": name, "family": "direct", **costs, "figures": {**others, "gap_pooled": gap}}
+
+    rows = [row("bare", value=0.5, low=None, high=None), row("none", value=None, low=None, high=None)]
+    figure(rows, tmp_path / "a.png", "test")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+    assert undominated(rows) == ["bare"]
+
+
+def test_two_networks_of_one_kind_need_names(tmp_path: Path) -> None:
+    run = str(tiny_run(tmp_path / "run", "editor", "structure"))
+    judges = [
+        "--predictor",
+        str(tiny_run(tmp_path / "p", "predictor")),
+        "--segmenter",
+        str(tiny_run(tmp_path / "s", "segmenter")),
+    ]
+    result = CliRunner().invoke(app, ["run", str(tmp_path / "rows"), *judges, "--denoiser", run, "--denoiser", run])
+    assert result.exit_code == 2
+    assert "NAME=FOLDER" in result.output
+    names = {c.name for c in candidates_of_denoiser("other", Path(run))}
+    assert "structure, 1 step, w=2, other" in names
 
 
 def test_only_what_nobody_beats_is_undominated() -> None:

@@ -15,7 +15,7 @@ from training.cache import open_cache
 from training.pareto.candidates import candidates_of_denoiser, candidates_of_direct, load_judges
 from training.pareto.measure import Judges, Reference
 from training.pareto.pairs import draw_held_out, load_pairs, pairs_of_cache, real_anatomies, save_pairs, simulated_women
-from training.pareto.report import figure, table, undominated, write_json
+from training.pareto.report import figure, gap, table, undominated, write_json
 from training.pareto.run import acquiring, doing_nothing, run_candidate
 from training.progress import tracked
 
@@ -28,8 +28,10 @@ def run(
     rows: Annotated[Path, typer.Argument(help="folder for one JSON file per candidate")],
     predictor: Annotated[Path, typer.Option(help="run folder of a judge")],
     segmenter: Annotated[Path, typer.Option(help="run folder of a judge")],
-    denoiser: Annotated[list[Path] | None, typer.Option(help="run folder of a trained denoiser")] = None,
-    direct: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of a direct editor: a run, or a bundle")] = None,
+    denoiser: Annotated[list[str] | None, typer.Option(help="[NAME=]FOLDER of a trained denoiser's run")] = None,
+    direct: Annotated[
+        list[str] | None, typer.Option(help="[NAME=]FOLDER of a direct editor: a run, or a bundle")
+    ] = None,
     only: Annotated[str, typer.Option(help="regular expression that names must match")] = "",
     women: int = 32,
     per_woman: int = 2,
@@ -41,9 +43,11 @@ def run(
     """Measure every candidate on the same pairs."""
     judges = Judges(*load_judges(predictor, segmenter))
     candidates = [
-        *(c for folder in denoiser or () for c in candidates_of_denoiser(folder)),
+        *(c for entry in denoiser or () for c in candidates_of_denoiser(*_named(entry))),
         *(c for entry in direct or () for c in candidates_of_direct(*_named(entry))),
     ]
+    if len({c.name for c in candidates}) < len(candidates):
+        raise typer.BadParameter("two candidates have one name: give their networks names, NAME=FOLDER")
     rows.mkdir(parents=True, exist_ok=True)
     wanted = [c for c in candidates if re.search(only, c.name) and not _file(rows, c.name).exists()]
     if not (rows / PAIRS).exists():
@@ -73,7 +77,7 @@ def report(
 ) -> None:
     """Table on the terminal, JSON and figure on disk."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(rows.glob("*.json"))]
-    found.sort(key=lambda row: -row["figures"]["gap_pooled"]["value"])
+    found.sort(key=gap, reverse=True)
     write_json(output, {"rows": found, "undominated": undominated(found)})
     figure(found, picture, title)
     typer.echo(table(found))
@@ -87,9 +91,8 @@ def judges_size(run: Path) -> int:
 
 
 def _named(entry: str) -> tuple[str, Path]:
-    name, _, folder = entry.partition("=")
-    if not folder:
-        raise typer.BadParameter("--direct takes NAME=RUN")
+    """(name, or nothing; folder) of ``[NAME=]FOLDER``."""
+    name, _, folder = entry.rpartition("=")
     return name, Path(folder)
 
 

@@ -53,7 +53,7 @@ def denoiser_setups() -> Mapping[str, tuple[str, EditorSetup]]:
     """By name (family, setup): the paper's method, and every other way of using its network that was tried."""
     setups: dict[str, tuple[str, EditorSetup]] = {"paper, w=3": ("paper", _sdedit("ancestral", 50, 3.0))}
     for sampler, steps, scale in (("ddim", 1, 3.0), ("ddim", 8, 3.0), ("dpmpp-2m", 6, 3.0), ("dpmpp-2m", 6, 5.2)):
-        setups[f"{sampler}, {steps} steps, w={scale:g}"] = ("few steps", _sdedit(sampler, steps, scale))
+        setups[f"{sampler}, {_counted(steps)}, w={scale:g}"] = ("few steps", _sdedit(sampler, steps, scale))
     for start, steps, scale in (
         (49, 8, 3.0),
         (400, 8, 1.0),
@@ -63,8 +63,12 @@ def denoiser_setups() -> Mapping[str, tuple[str, EditorSetup]]:
         (950, 20, 1.0),
     ):
         setup = _inversion(start, steps, scale)
-        setups[f"edit-friendly to {start}, {steps} steps, w={scale:g}"] = ("edit-friendly", setup)
+        setups[f"edit-friendly to {start}, {_counted(steps)}, w={scale:g}"] = ("edit-friendly", setup)
     return setups
+
+
+def _counted(steps: int) -> str:
+    return f"{steps} step{'' if steps == 1 else 's'}"
 
 
 def _sdedit(sampler: str, steps: int, scale: float) -> SdeditSetup:
@@ -83,20 +87,24 @@ def structure_setups() -> Mapping[str, tuple[str, EditorSetup]]:
     for steps, scale in ((1, 1.0), (1, 2.0), (4, 1.0)):
         own = {"sampler": "ddim", "start": 999, "steps": steps, "guidance_scale": scale}
         setup = StructureSetup.model_validate({"method": "structure", **DIFFUSION, **own})
-        setups[f"structure, {steps} steps, w={scale:g}"] = ("structure", setup)
+        setups[f"structure, {_counted(steps)}, w={scale:g}"] = ("structure", setup)
     return setups
 
 
-def candidates_of_denoiser(run: Path) -> list[Candidate]:
-    """Every way of editing with the denoiser of a run."""
+def candidates_of_denoiser(name: str, run: Path) -> list[Candidate]:
+    """Every way of editing with the denoiser of a run; ``name``, which may be empty, is added to theirs."""
     record, network = load_network(run)
     shown = (record.method or {}).get("method") == "structure"
     setups = structure_setups() if shown else denoiser_setups()
-    return [Candidate(n, family, Editor(network, _encoding(record), setup)) for n, (family, setup) in setups.items()]
+    return [
+        Candidate(f"{way}, {name}" if name else way, family, Editor(network, _encoding(record), setup))
+        for way, (family, setup) in setups.items()
+    ]
 
 
 def candidates_of_direct(name: str, folder: Path) -> list[Candidate]:
     """A direct editor with and without the target's noise, of a run or of a bundle with what follows its editor."""
+    name = name or "direct"
     if (folder / MANIFEST_NAME).exists():
         editor = load_pipeline(folder).editor
     else:

@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 Row = Mapping[str, Any]
 # heading, figure, decimals
@@ -55,7 +58,9 @@ def undominated(rows: Sequence[Row]) -> list[str]:
 
 
 def gap(row: Row) -> float:
-    return float(row["figures"]["gap_pooled"]["value"])
+    """Pooled gap closed; where there is none, behind everything."""
+    value = row["figures"]["gap_pooled"]["value"]
+    return -inf if value is None else float(value)
 
 
 def figure(rows: Sequence[Row], path: Path, title: str) -> None:
@@ -70,16 +75,14 @@ def figure(rows: Sequence[Row], path: Path, title: str) -> None:
         members = [row for row in rows if row["family"] == family and row["evaluations"]]
         if not members:
             continue
-        gaps = [row["figures"]["gap_pooled"] for row in members]
-        values = [g["value"] for g in gaps]
-        errors = [[g["value"] - g["low"] for g in gaps], [g["high"] - g["value"] for g in gaps]]
-        anatomy = [row["figures"]["dice_minus_true_target"]["value"] for row in members]
+        values, lows, highs = (_numbers(members, "gap_pooled", key) for key in ("value", "low", "high"))
+        errors = np.nan_to_num([values - lows, highs - values])  # no bar where there is no interval
+        anatomy = _numbers(members, "dice_minus_true_target")
         style = {"fmt": "o", "color": f"C{number}", "label": family, "capsize": 2, "markersize": 5}
         left.errorbar([row["evaluations"] for row in members], values, errors, **style)
         time.errorbar([row["cpu_seconds_per_slice"] for row in members], values, errors, **style)
         middle.errorbar(anatomy, values, errors, **style)
-        seen = [row["figures"]["effect_categories_pooled"]["value"] for row in members]
-        right.errorbar(seen, values, errors, **style)
+        right.errorbar(_numbers(members, "effect_categories_pooled"), values, errors, **style)
     left.set_xscale("log")
     time.set_xscale("log")
     time.set_xlabel("seconds per slice, CPU")
@@ -96,6 +99,11 @@ def figure(rows: Sequence[Row], path: Path, title: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.savefig(path, dpi=90)
     pyplot.close(picture)
+
+
+def _numbers(rows: Sequence[Row], figure: str, key: str = "value") -> np.ndarray:
+    """One number of each row, NaN where there is none."""
+    return np.array([row["figures"][figure][key] for row in rows], dtype=float)
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
