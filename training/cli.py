@@ -102,7 +102,8 @@ def train(
 ) -> None:
     """Train one network; under torchrun on several GPUs or machines (docs/training.md)."""
     if (model, preset) not in PRESETS:
-        raise typer.BadParameter(f"there is no preset {preset!r} for a model {model!r}")
+        own = ", ".join(p for m, p in PRESETS if m == model) or f"a model of {', '.join(get_args(ModelName))}"
+        raise typer.BadParameter(f"there is no preset {preset!r} for a model {model!r}; take {own}")
     trackers = tuple(name for name in track.split(",") if name)
     for value, allowed in (
         (accelerator, Accelerator),

@@ -1,7 +1,7 @@
 """What a training run is: one frozen record, its presets, and its JSON beside the weights.
 
 ``paper`` repeats section 3.1 of the paper (its "Adam" builds AdamW in the authors' code, so AdamW it is);
-``paper-two-core`` is its editor in small, for slices of 64 pixels (docs/reports/paper-method.md); ``structure``
+``paper-two-core`` is that in small, for slices of 64 pixels (docs/reports/paper-method.md); ``structure``
 is an editor that needs no pairs either (decision 0014), ``structure-two-core`` that in small; ``default`` is ours
 (docs/reports/phantom-v1.md says how the shipped weights were made); ``two-core`` is the same with fewer steps, for two
 cores and sixty women; ``smoke`` ends in minutes, to try the commands out.
@@ -159,6 +159,13 @@ PRESETS: dict[tuple[ModelName, PresetName], TrainConfig] = {
             weight_decay=1e-3,
             condition_dropout=0.15,
             ema=0.998,
+        ),
+        # judges to pack with either small editor: the paper's networks in batches that a hundred slices fill
+        TrainConfig(
+            "predictor", "paper-two-core", "paper", (Phase(800, 16, 5e-4, None, 0.02),), weight_decay=1e-4, ema=0.98
+        ),
+        TrainConfig(
+            "segmenter", "paper-two-core", "paper", (Phase(300, 16, 1e-3, None, 0.02),), weight_decay=1e-3, ema=0.98
         ),
         # paper, 3.1.2: batch 256, 2e-3, weight decay 1e-3, early stopping; the authors' code waits for 25 epochs. Ours:
         # at most 100 epochs, and the best weights are restored, which their code forgets (docs/paper.md row 20)

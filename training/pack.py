@@ -131,7 +131,10 @@ def _check_agreement(records: Mapping[str, RunRecord]) -> None:
         if any(getattr(record, fact) != getattr(records["editor"], fact) for record in records.values()):
             raise ValueError(f"the runs were trained with different editions of the {fact}")
     if any(record.layout != records["editor"].layout for record in _conditioned(records)):
-        raise ValueError("editor and predictor were trained with vectors of different layouts")
+        raise ValueError(
+            "editor and predictor were trained with different layouts of the parameters: an editor of a paper or "
+            "structure preset takes a predictor of preset paper or paper-two-core, any other editor one of the rest"
+        )
     for name, record in records.items():
         if record.model != name:
             raise ValueError(f"the run given as {name} trained a {record.model}")

@@ -193,3 +193,9 @@ def test_targets_of_the_commands_lie_inside_training_on_the_demos_slice(page: st
         complete = resolve_target(vocabulary, target=target, header=source, predicted={}).values
         support = support_of(complete, trained, vocabulary)
         assert support is not None and support.score == 1, (target, support)
+
+
+def test_no_page_has_a_place_that_was_to_be_filled() -> None:
+    pages = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+    assert len(pages) > 25
+    assert not [page.name for page in pages if re.search(r"@@|TODO|FIXME", page.read_text(encoding="utf-8"))]

@@ -1,7 +1,9 @@
 """The commands from nothing to a measured bundle, as a researcher types them, at the smallest size."""
 
 import json
+from itertools import chain
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from tiny_bundle import pack_tiny, tiny_run
@@ -43,6 +45,35 @@ def test_a_cohort_that_was_not_cached_is_cached_and_a_finished_one_is_kept(cohor
     assert (cohort / "cache" / "index.json").read_bytes() == (cohort / "index.bak").read_bytes()
     result = CliRunner().invoke(app, ["cohort", str(cohort), "--women", "5"])
     assert (result.exit_code, "holds a cache already; name another folder" in result.stderr) == (1, True)
+
+
+def test_the_small_way_without_pairs_ends_in_a_bundle_that_edits(cohort: Path, tmp_path: Path) -> None:
+    """The commands of docs/training.md for data without pairs; another layout is refused with its remedy."""
+    small = tmp_path / "small"
+    copytree(cohort, small, ignore=lambda folder, names: {"cache"} & set(names))
+    run("cohort", small, "--women", "5", "--size", "64")
+    presets = {"editor": "structure-two-core", "predictor": "paper-two-core", "segmenter": "paper-two-core"}
+    for model, preset in presets.items():
+        run("train", model, "--cohort", small, "--run", tmp_path / model, "--preset", preset, "--steps", "1")
+    runs = {f"--{model}": tmp_path / model for model in presets}
+    run("pack", tmp_path / "bundle", *chain(*runs.items()))
+    editing = open_bundle(tmp_path / "bundle").manifest.editing
+    assert (editing.method, editing.steps, editing.guidance_scale) == ("structure", 1, 2.0)
+    asked = ["--sections", "truth", "--pairs-per-woman", "1"]
+    run("evaluate", tmp_path / "bundle", "--cohort", small, "--output", tmp_path / "report", *asked)
+    run("train", "predictor", "--cohort", small, "--run", tmp_path / "ours", "--preset", "smoke", "--steps", "1")
+    words = chain(*(runs | {"--predictor": tmp_path / "ours"}).items())
+    result = CliRunner().invoke(app, ["pack", str(tmp_path / "odd"), *map(str, words)])
+    assert result.exit_code == 1
+    assert "predictor of preset paper" in " ".join(result.stderr.split())
+
+
+def test_an_unknown_preset_is_answered_with_those_that_there_are() -> None:
+    asked = ["train", "predictor", "--cohort", "x", "--run", "y", "--preset", "structure"]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 2
+    assert "paper-two-core" in result.stderr
+    assert "structure-two-core" not in result.stderr
 
 
 def test_from_runs_to_a_measured_bundle(cohort: Path, tmp_path: Path) -> None:
