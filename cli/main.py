@@ -106,7 +106,7 @@ def counterfactual(
     target_json: Annotated[str | None, typer.Option(help="the target as JSON, or @file")] = None,
     noise: Annotated[bool | None, typer.Option(help="whether the noise of the target acquisition is shown")] = None,
     sampler: Annotated[str | None, typer.Option(help="ddim, ancestral or dpmpp-2m")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="network evaluations per slice")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=1000, help="steps through noise")] = None,
     guidance_scale: Annotated[float | None, typer.Option(min=0, max=20, help="w of a bundle with a denoiser")] = None,
     samples: Annotated[int, typer.Option(min=1, max=8, help="above 1: mean.dcm and spread.dcm are written too")] = 1,
     seed: Annotated[int, typer.Option(min=0)] = 0,

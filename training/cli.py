@@ -173,7 +173,7 @@ def evaluate(
     reader_cases: Annotated[int, typer.Option(min=1, help="of the blinded reader study")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="of the reader study: keep it from the readers")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="processes that simulate")] = 2,
-    steps: Annotated[int | None, typer.Option(help="network evaluations; the bundle's own by default")] = None,
+    steps: Annotated[int | None, typer.Option(help="steps through noise; the bundle's own by default")] = None,
     sampler: Annotated[str | None, typer.Option(help=", ".join(get_args(SamplerName)))] = None,
     guidance_scale: float | None = None,
     noise: Annotated[bool | None, typer.Option(help="of a direct editor: with the target's noise")] = None,

@@ -87,7 +87,7 @@ def augment(
     vendor: Annotated[str, typer.Option(help="of the targets: any, other, or a Manufacturer")] = "any",
     seed: int = 0,
     sampler: Annotated[str | None, typer.Option(help="the bundle's own by default")] = None,
-    steps: Annotated[int | None, typer.Option(help="network evaluations; the bundle's own by default")] = None,
+    steps: Annotated[int | None, typer.Option(help="steps through noise; the bundle's own by default")] = None,
     guidance_scale: float | None = None,
     noise: Annotated[bool | None, typer.Option(help="of a direct editor: with the target's noise")] = None,
     broker: Annotated[bool, typer.Option(help="let running workers do it (REACQUIRE_REDIS_URL, ...)")] = False,

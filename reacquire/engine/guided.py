@@ -2,7 +2,7 @@
 
 What every method of diffusion shares. The negative branch is null, as in the paper, or the source's own parameters
 (``inversion``): then guidance leads away from the look that the slice has, and at the source's own parameters there is
-nothing to guide.
+nothing to guide. ``structure`` takes one branch at a time, unguided.
 """
 
 from dataclasses import dataclass

@@ -33,9 +33,9 @@ class Options(Strict):
     """How results are made and written; what is None follows the bundle's own tuned value."""
 
     sampler: SamplerName | None = Field(None, description="solver of the reverse diffusion")
-    steps: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="network evaluations per slice")
+    steps: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, description="steps through noise")
     guidance_scale: Annotated[float, Field(ge=0, le=20)] | None = Field(
-        None, description="w of classifier-free guidance (Algorithm 1); 1 means no guidance"
+        None, description="w of classifier-free guidance (Algorithm 1; 1 means none); of structure: times its change"
     )
     noise: bool | None = Field(None, description="whether a direct edit shows the noise of the target acquisition")
     samples: int = Field(1, ge=1, le=8, description="several counterfactuals: their mean and spread are written too")

@@ -50,7 +50,7 @@ class Candidate:
 
 
 def denoiser_setups() -> Mapping[str, tuple[str, EditorSetup]]:
-    """By name (family, setup): the paper's method, and every other way of using its network that was tried."""
+    """By name (family, setup): the paper's method, every other way with its network that is left (decision 0014)."""
     setups: dict[str, tuple[str, EditorSetup]] = {"paper, w=3": ("paper", _sdedit("ancestral", 50, 3.0))}
     for sampler, steps, scale in (("ddim", 1, 3.0), ("ddim", 8, 3.0), ("dpmpp-2m", 6, 3.0), ("dpmpp-2m", 6, 5.2)):
         setups[f"{sampler}, {_counted(steps)}, w={scale:g}"] = ("few steps", _sdedit(sampler, steps, scale))
