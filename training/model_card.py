@@ -35,6 +35,8 @@ def model_card(
         for n, r in records.items()
     ]
     lines.append("")
+    if not metrics:
+        lines += ["**Nothing was measured** with them yet: `reacquire-train evaluate`, then `pack --metrics`.", ""]
     for group, figures in metrics.items():
         lines += [f"## Measured: {group}", "", "| figure | value |", "|---|---|"]
         lines += [f"| {_label(k)} | {f'{v:.4f}' if isinstance(v, float) else v} |" for k, v in figures.items()]

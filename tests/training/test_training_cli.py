@@ -59,6 +59,7 @@ def test_the_small_way_without_pairs_ends_in_a_bundle_that_edits(cohort: Path, t
     run("pack", tmp_path / "bundle", *chain(*runs.items()))
     editing = open_bundle(tmp_path / "bundle").manifest.editing
     assert (editing.method, editing.steps, editing.guidance_scale) == ("structure", 1, 2.0)
+    assert "Nothing was measured" in (tmp_path / "bundle" / "docs" / "README.md").read_text()
     asked = ["--sections", "truth", "--pairs-per-woman", "1"]
     run("evaluate", tmp_path / "bundle", "--cohort", small, "--output", tmp_path / "report", *asked)
     run("train", "predictor", "--cohort", small, "--run", tmp_path / "ours", "--preset", "smoke", "--steps", "1")
