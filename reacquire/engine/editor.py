@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from reacquire.bundles.manifest import DirectSetup, EditorSetup, InversionSetup, StructureSetup
 from reacquire.diffusion import OnStep, Seed
 from reacquire.engine.direct import Direct
+from reacquire.engine.guided import Guided
 from reacquire.engine.inversion import Inversion
 from reacquire.engine.method import Method, Settings
 from reacquire.engine.samples import passes
@@ -35,9 +36,10 @@ class Editor:
         if isinstance(self.setup, DirectSetup):
             return Direct(self.network, self.setup, self.tone)
         network = fold_cross_attention(self.network) if isinstance(self.network, Denoiser) else self.network
+        guided = Guided.of(network, self.setup)
         if isinstance(self.setup, StructureSetup):
-            return Structure(network, self.setup)
-        return Inversion(network, self.setup) if isinstance(self.setup, InversionSetup) else Sdedit(network, self.setup)
+            return Structure(guided, self.setup)
+        return Inversion(guided, self.setup) if isinstance(self.setup, InversionSetup) else Sdedit(guided, self.setup)
 
     def check(self, options: Options) -> None:
         """Refuse what this bundle's method cannot do.

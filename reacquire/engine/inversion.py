@@ -7,10 +7,9 @@ scale.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reacquire.bundles.manifest import InversionSetup
 from reacquire.diffusion import (
@@ -32,14 +31,10 @@ from reacquire.networks import Condition
 
 @dataclass(frozen=True)
 class Inversion:
-    """``network`` predicts the noise of (x_t, t) under a condition."""
+    """``guided`` predicts the noise of (x_t, t) under a condition."""
 
-    network: nn.Module
+    guided: Guided
     setup: InversionSetup
-
-    @cached_property
-    def guided(self) -> Guided:
-        return Guided.of(self.network, self.setup)
 
     def check(self, options: Options) -> None:
         """Refuse what an inversion can't give.

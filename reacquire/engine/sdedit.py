@@ -6,9 +6,8 @@ The source's own parameters play no part.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from reacquire.bundles.manifest import SdeditSetup
 from reacquire.diffusion import (
@@ -28,14 +27,10 @@ from reacquire.networks import Condition
 
 @dataclass(frozen=True)
 class Sdedit:
-    """``network`` predicts the noise of (x_t, t) under a condition."""
+    """``guided`` predicts the noise of (x_t, t) under a condition."""
 
-    network: nn.Module
+    guided: Guided
     setup: SdeditSetup
-
-    @cached_property
-    def guided(self) -> Guided:
-        return Guided.of(self.network, self.setup)
 
     def check(self, options: Options) -> None:
         """Refuse what the schedule can't give.

@@ -9,10 +9,9 @@ action, prediction).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reacquire.bundles.manifest import StructureSetup
 from reacquire.diffusion import ItemNoise, OnStep, Seed, lambda_uniform, run, sampler_from_name
@@ -24,14 +23,10 @@ from reacquire.networks import Condition
 
 @dataclass(frozen=True)
 class Structure:
-    """``network`` predicts the clean slice from (x_t and the slice as two channels, t) under a condition."""
+    """``guided`` predicts the clean slice from (x_t and the slice as two channels, t) under a condition."""
 
-    network: nn.Module
+    guided: Guided
     setup: StructureSetup
-
-    @cached_property
-    def guided(self) -> Guided:
-        return Guided.of(self.network, self.setup)
 
     def check(self, options: Options) -> None:
         """Refuse what a walk from noise can't give.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from reacquire.bundles.manifest import InversionSetup, SdeditSetup
 from reacquire.diffusion import NoiseSchedule
 from reacquire.engine import Settings
+from reacquire.engine.guided import Guided
 from reacquire.engine.inversion import Inversion
 from reacquire.engine.sdedit import Sdedit
 from reacquire.jobs.spec import Options
@@ -57,8 +58,8 @@ def exact_transfer(setup: SdeditSetup | InversionSetup, mode: Mode) -> Exact:
         setup = setup.model_copy(update={"sampler": "ddim", "eta": 1.0})
     root = mode.pixels**0.5
     low, high, apart = -root * mode.between, root * mode.between, root * mode.within
-    network = OneMode(apart**2, high**2)
-    method = Inversion(network, setup) if isinstance(setup, InversionSetup) else Sdedit(network, setup)
+    guided = Guided.of(OneMode(apart**2, high**2), setup)
+    method = Inversion(guided, setup) if isinstance(setup, InversionSetup) else Sdedit(guided, setup)
     settings = Settings.of(Options(), setup)
 
     def edited(amplitude: float, source: float, target: float) -> float:

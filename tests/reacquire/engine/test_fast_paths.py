@@ -7,6 +7,7 @@ import torch
 from tiny_bundle import pack_tiny
 
 from reacquire.engine import Editor, Settings, load_pipeline
+from reacquire.engine.guided import Guided
 from reacquire.engine.sdedit import Sdedit
 from reacquire.jobs.spec import Options
 from reacquire.networks.fold import FoldedCrossAttention
@@ -36,9 +37,9 @@ def awake(network: torch.nn.Module) -> None:
 def test_diffusion_runs_folded_and_gives_what_the_whole_attention_gives(tmp_path: Path) -> None:
     editor = editor_of(pack_tiny(tmp_path, "sdedit"))
     awake(editor.network)
-    assert any(isinstance(m, FoldedCrossAttention) for m in editor.method.network.modules())  # type: ignore[attr-defined]
+    assert any(isinstance(m, FoldedCrossAttention) for m in editor.method.guided.network.modules())  # type: ignore[attr-defined]
     whole = Editor(editor.network, editor.encoding, editor.setup)
-    whole.__dict__["method"] = Sdedit(editor.network, editor.setup)  # type: ignore[arg-type]
+    whole.__dict__["method"] = Sdedit(Guided.of(editor.network, editor.setup), editor.setup)  # type: ignore[arg-type]
     torch.testing.assert_close(edited(editor), edited(whole), atol=1e-5, rtol=1e-5)
 
 
