@@ -6,7 +6,6 @@ Resampling itself is SciPy's; here is only what it has to be told: which values 
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isnan
 from typing import Any
 
 import numpy as np
@@ -34,8 +33,17 @@ class Estimate:
     unit: str = "women"
 
     def to_dict(self) -> dict[str, float | int | str | None]:
-        """Plain data; NaN, which JSON has not, becomes null."""
-        return {k: None if isinstance(v, float) and isnan(v) else v for k, v in asdict(self).items()}
+        """Plain data, as ``nulled``."""
+        return nulled(asdict(self))
+
+
+def nulled(value: Any) -> Any:
+    """Plain data with null in place of NaN, which JSON lacks."""
+    if isinstance(value, Mapping):
+        return {str(k): nulled(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [nulled(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def mean_over_women(values: PerWoman, *, unit: str = "women", seed: int = 0) -> Estimate:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +27,7 @@ from training.ingest.manifest import replace_file
 from training.loop import Report, Task, train
 from training.overlap import legacy_scores, woman_scores
 from training.runs import batches_of, build_network, encoding_of, objective_of, open_run
+from training.statistics import nulled
 from training.validation import Validation
 
 BATCH = 16
@@ -104,15 +104,6 @@ def read_cell(folder: Path, name: str) -> dict[str, Any] | None:
 
 def _file(folder: Path, name: str) -> Path:
     return folder / "cells" / f"{name}.json"
-
-
-def nulled(value: Any) -> Any:
-    """Plain data with null in place of NaN, which JSON lacks."""
-    if isinstance(value, Mapping):
-        return {str(k): nulled(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [nulled(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from training.downstream.arms import BASELINE
-from training.downstream.cell import nulled
-from training.statistics import holm, mean_over_women, paired_difference
+from training.statistics import holm, mean_over_women, nulled, paired_difference
 
 TISSUES = ("fat", "fibroglandular")
 ARROW = "->"
