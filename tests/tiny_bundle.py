@@ -37,8 +37,6 @@ METHODS = {
     "inversion": {"method": "inversion", **DIFFUSION, "start": 400},
     "structure": {"method": "structure", **DIFFUSION, "start": 999},
 }
-# Of the slices that the networks see; the many evaluations of a denoiser are of small ones, to save the tests' time.
-SIZES = dict.fromkeys(METHODS.keys() - {"direct"}, 64)
 DEFAULTS = {
     "direct": DIRECT,
     "sdedit": {**PAPER, "steps": 2},
@@ -106,7 +104,8 @@ def tiny_run(folder: Path, model: str, method: str = "direct", *, unseen: dict |
         parameters=parameter_count(network),
         vocabulary=encoding.vocabulary.sha256,
         layout=encoding.layout,
-        preprocessing=Preprocessing(size=SIZES.get(method, 224)).to_dict(),
+        # the many evaluations of a denoiser are of small slices, to save the tests' time
+        preprocessing=Preprocessing(size=224 if method == "direct" else 64).to_dict(),
         cohort="0" * 64,
         synthetic=True,
         seen=seen,

@@ -94,10 +94,10 @@ def structure_setups() -> Mapping[str, tuple[str, EditorSetup]]:
 def candidates_of_denoiser(name: str, run: Path) -> list[Candidate]:
     """Every way of editing with the denoiser of a run; ``name``, which may be empty, is added to theirs."""
     record, network = load_network(run)
-    shown = (record.method or {}).get("method") == "structure"
+    encoding, shown = _encoding(record), (record.method or {}).get("method") == "structure"
     setups = structure_setups() if shown else denoiser_setups()
     return [
-        Candidate(f"{way}, {name}" if name else way, family, Editor(network, _encoding(record), setup))
+        Candidate(f"{way}, {name}" if name else way, family, Editor(network, encoding, setup))
         for way, (family, setup) in setups.items()
     ]
 
